@@ -1,1 +1,3 @@
-//! Under construction.
+//! istiod-lite: under construction.
+
+pub mod facts;

@@ -1,6 +1,6 @@
 //! May this connection pass? One engine, asked by the node proxy (and, with more attributes, by the waypoint).
 
-use crate::{Identity, Policy, View, Workload};
+use crate::{Identity, Policy, Str, View, Workload};
 use std::{net::IpAddr, sync::Arc};
 
 /// What is known of a connection when it is judged.
@@ -25,6 +25,8 @@ pub struct Verdict {
     pub reason: Reason,
     /// Dry-run policies that would have hit, for the log.
     pub dry_run: Vec<Arc<Policy>>,
+    /// Policies the workload names and the view does not have. They are skipped, as Istio does; the caller warns.
+    pub missing: Vec<Str>,
 }
 
 /// Why a connection may or may not pass.

@@ -4,12 +4,12 @@ use crate::{Service, View, Workload, workload::PortMap};
 use std::{net::IpAddr, sync::Arc};
 
 /// One workload behind a service, with the ports it serves there.
-#[derive(Clone, Debug)]
-pub struct Endpoint {
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoint<'a> {
     /// The workload.
-    pub workload: Arc<Workload>,
+    pub workload: &'a Arc<Workload>,
     /// Service port → its port.
-    pub ports: PortMap,
+    pub ports: &'a PortMap,
 }
 
 /// What the choice depends on.
