@@ -1,1 +1,3 @@
-//! Under construction.
+//! The L4 node proxy and the node agent.
+
+pub mod net;
