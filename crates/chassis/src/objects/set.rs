@@ -1,0 +1,1 @@
+//! Files → objects, and what changed.
