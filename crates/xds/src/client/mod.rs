@@ -1,0 +1,6 @@
+//! The client: what a node proxy runs to know the mesh.
+
+mod run;
+pub mod state;
+
+pub use run::{Config, Dial, DialError, Report, Sink, Termination, run};

@@ -1,0 +1,70 @@
+//! What a client says of itself in the first request of each kind. It is a claim, not a proof:
+//! the server compares it with the identity that the caller authenticated as.
+
+use prost_types::{Struct, Value, value};
+use std::{collections::BTreeMap, net::IpAddr};
+
+/// A proxy, by its own account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// `<type>~<ip>~<pod>.<namespace>~<namespace>.svc.<domain>`.
+    pub id: String,
+    /// Cluster it says it is in; often empty.
+    pub cluster: String,
+    /// Its metadata, as far as it is text: NAME, NAMESPACE, NODE_NAME, SERVICE_ACCOUNT, …
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Node {
+    /// How a node proxy names itself.
+    pub fn ztunnel(ip: Option<IpAddr>, pod: &str, namespace: &str, node: &str) -> Self {
+        let ip = ip.map_or_else(|| "1.1.1.1".into(), |ip| ip.to_string());
+        let metadata = [("NAME", pod), ("NAMESPACE", namespace), ("INSTANCE_IPS", &ip), ("NODE_NAME", node)];
+        Self {
+            id: format!("ztunnel~{ip}~{pod}.{namespace}~{namespace}.svc.cluster.local"),
+            cluster: String::new(),
+            metadata: metadata.into_iter().map(|(key, text)| (key.into(), text.into())).collect(),
+        }
+    }
+
+    /// The same with one more metadata entry (`proxyMetadata`, `ISTIO_META_*` without its prefix).
+    #[must_use]
+    pub fn with(mut self, key: &str, text: &str) -> Self {
+        self.metadata.insert(key.into(), text.into());
+        self
+    }
+
+    /// The namespace it says it runs in.
+    pub fn namespace(&self) -> Option<&str> {
+        self.metadata.get("NAMESPACE").map(String::as_str)
+    }
+
+    /// The service account it says it runs as; node proxies do not say.
+    pub fn service_account(&self) -> Option<&str> {
+        self.metadata.get("SERVICE_ACCOUNT").map(String::as_str)
+    }
+
+    /// The machine it says it runs on.
+    pub fn node_name(&self) -> Option<&str> {
+        self.metadata.get("NODE_NAME").map(String::as_str)
+    }
+
+    pub(crate) fn to_wire(&self) -> proto::discovery::Node {
+        let text = |text: &String| Value { kind: Some(value::Kind::StringValue(text.clone())) };
+        let fields = self.metadata.iter().map(|(key, value)| (key.clone(), text(value))).collect();
+        proto::discovery::Node {
+            id: self.id.clone(),
+            cluster: self.cluster.clone(),
+            metadata: Some(Struct { fields }),
+        }
+    }
+
+    pub(crate) fn of_wire(node: proto::discovery::Node) -> Self {
+        let text = |(key, value): (String, Value)| match value.kind {
+            Some(value::Kind::StringValue(text)) => Some((key, text)),
+            _ => None,
+        };
+        let metadata = node.metadata.unwrap_or_default().fields.into_iter().filter_map(text).collect();
+        Self { id: node.id, cluster: node.cluster, metadata }
+    }
+}

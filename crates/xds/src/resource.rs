@@ -1,0 +1,61 @@
+//! The two kinds of resource and how they are named.
+
+use mesh::{Change, Str};
+use std::fmt;
+
+/// What a subscription is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Workloads and services.
+    Address,
+    /// L4 authorization policies.
+    Authorization,
+}
+
+impl Kind {
+    /// Both, in the order in which a client asks for them.
+    pub const ALL: [Self; 2] = [Self::Address, Self::Authorization];
+
+    /// The type URL on the wire.
+    pub fn type_url(self) -> &'static str {
+        match self {
+            Self::Address => "type.googleapis.com/istio.workload.Address",
+            Self::Authorization => "type.googleapis.com/istio.security.Authorization",
+        }
+    }
+
+    /// The kind of a type URL, if it is one of ours.
+    pub fn of_type_url(type_url: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.type_url() == type_url)
+    }
+
+    /// What istiod's metrics call it.
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::Address => "wds",
+            Self::Authorization => "wads",
+        }
+    }
+
+    /// The place of this kind in an array with one element a kind.
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.type_url())
+    }
+}
+
+/// The kind and name of the resource that a change is about.
+pub fn of_change(change: &Change) -> (Kind, Str) {
+    match change {
+        Change::Workload(workload) => (Kind::Address, workload.uid.clone()),
+        Change::Service(service) => (Kind::Address, service.key().to_string().into()),
+        Change::Policy(policy) => (Kind::Authorization, policy.key().into()),
+        Change::RemoveAddress(name) => (Kind::Address, name.clone()),
+        Change::RemovePolicy(name) => (Kind::Authorization, name.clone()),
+    }
+}

@@ -1,0 +1,2 @@
+//! The server: what a control plane runs to tell node proxies of the mesh.
+
