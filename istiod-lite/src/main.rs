@@ -1,2 +1,5 @@
-//! Entry point.
-fn main() {}
+//! The control plane as a program of its own.
+
+fn main() -> std::process::ExitCode {
+    istiod_lite::main(std::env::args_os())
+}
