@@ -5,3 +5,4 @@ pub mod links;
 pub mod nat;
 pub mod netns;
 pub mod redirect;
+pub mod sockets;

@@ -1,0 +1,1 @@
+//! The node agent: which pods are in, and their redirection.

@@ -1,0 +1,1 @@
+//! What the environment says, parsed once, all mistakes told together.

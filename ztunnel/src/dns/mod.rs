@@ -1,0 +1,1 @@
+//! The DNS proxy of each pod.

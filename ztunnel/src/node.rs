@@ -1,0 +1,1 @@
+//! What every connection of this node may use.

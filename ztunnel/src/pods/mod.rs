@@ -1,0 +1,1 @@
+//! Which pods are ours, and the listeners of each.
