@@ -1,0 +1,1 @@
+//! Workload programs of the lab.

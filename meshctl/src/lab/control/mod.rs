@@ -1,0 +1,3 @@
+//! The unix socket on which a running lab takes orders from other terminals.
+
+pub mod protocol;
