@@ -3,6 +3,8 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
+pub mod authn;
+pub mod ca;
 pub mod facts;
 
 /// The whole of the program: `istiod-lite discovery --config-dir DIR --state-dir DIR`.
