@@ -118,3 +118,14 @@ pub struct ServiceAccountMatch {
     /// Service account.
     pub service_account: Str,
 }
+
+/// A range of IPv4 addresses that is written as one of IPv6 (`::ffff:10.0.0.0/104`) as what it is.
+pub fn canonical_net(net: IpNet) -> IpNet {
+    match net {
+        IpNet::V6(six) if six.prefix_len() >= 96 => match six.addr().to_ipv4_mapped() {
+            Some(four) => IpNet::new(four.into(), six.prefix_len() - 96).unwrap_or(net),
+            None => net,
+        },
+        _ => net,
+    }
+}
