@@ -5,4 +5,5 @@ pub mod links;
 pub mod nat;
 pub mod netns;
 pub mod redirect;
+pub mod seqpacket;
 pub mod sockets;

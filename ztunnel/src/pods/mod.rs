@@ -1,1 +1,8 @@
 //! Which pods are ours, and the listeners of each.
+//!
+//! The node agent tells over ZDS: [`protocol`] is what the messages say, [`session`] how the two
+//! ends take turns. `node` is the proxy's side of it: it starts, keeps and stops the listeners of
+//! each pod.
+
+pub mod protocol;
+pub mod session;
