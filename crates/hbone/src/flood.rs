@@ -1,0 +1,1 @@
+//! Guards against peers that open streams only to reset them.

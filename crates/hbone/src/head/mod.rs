@@ -1,0 +1,119 @@
+//! What a CONNECT says: its target, and hints about who asks. Read from and written to HTTP heads.
+//!
+//! Only the [`Authority`] decides anything, so it alone is read strictly and refuses. Everything
+//! else is a hint for logs and metrics: what cannot be read is absent, never an error, and never
+//! believed in a decision.
+
+mod authority;
+mod baggage;
+mod forwarded;
+mod trace;
+
+pub use authority::{Authority, AuthorityError};
+pub use baggage::Baggage;
+pub use forwarded::Forwarded;
+pub use trace::TraceParent;
+
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, request::Parts};
+use mesh::Str;
+
+/// Header that carries the sender's network through a gateway.
+pub const FORWARDED_NETWORK: &str = "x-forwarded-network";
+const BAGGAGE: &str = "baggage";
+const FORWARDED: &str = "forwarded";
+const TRACEPARENT: &str = "traceparent";
+
+/// The head of one CONNECT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectHead {
+    /// What the tunnel is for.
+    pub authority: Authority,
+    /// What the sender says about its workload.
+    pub baggage: Baggage,
+    /// Whom the sender says it speaks for.
+    pub forwarded: Option<Forwarded>,
+    /// The sender's span.
+    pub traceparent: Option<TraceParent>,
+    /// The sender's network; only on the inner tunnel through a gateway.
+    pub forwarded_network: Option<Str>,
+}
+
+/// Why a request opens no tunnel. Answered with 400.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadConnect {
+    /// Another method.
+    #[error("the method is {0}, only CONNECT opens a tunnel")]
+    Method(Method),
+    /// CONNECT with a `:protocol`, `:scheme` or `:path` (RFC 8441), which is no tunnel for TCP.
+    #[error("an extended CONNECT (with a scheme, path or protocol) opens no tunnel")]
+    Extended,
+    /// No `:authority`.
+    #[error("the CONNECT names no target")]
+    NoAuthority,
+    /// An `:authority` that is not one.
+    #[error("the target of the CONNECT is no address:port or hostname:port")]
+    Authority(#[from] AuthorityError),
+}
+
+impl ConnectHead {
+    /// A head that says where to, and nothing else.
+    pub fn to(authority: Authority) -> Self {
+        Self { authority, baggage: Baggage::default(), forwarded: None, traceparent: None, forwarded_network: None }
+    }
+
+    /// Reads the head of a request.
+    pub fn parse(request: &Parts) -> Result<Self, BadConnect> {
+        if request.method != Method::CONNECT {
+            return Err(BadConnect::Method(request.method.clone()));
+        }
+        if request.uri.scheme().is_some()
+            || request.uri.path_and_query().is_some()
+            || request.extensions.get::<h2::ext::Protocol>().is_some()
+        {
+            return Err(BadConnect::Extended);
+        }
+        let authority = request.uri.authority().ok_or(BadConnect::NoAuthority)?;
+        Ok(Self {
+            authority: Authority::parse(authority.as_str())?,
+            baggage: Baggage::from_headers(&request.headers),
+            forwarded: first(&request.headers, FORWARDED).and_then(Forwarded::parse),
+            traceparent: first(&request.headers, TRACEPARENT).and_then(TraceParent::parse),
+            forwarded_network: first(&request.headers, FORWARDED_NETWORK).and_then(network),
+        })
+    }
+
+    /// The request that says this.
+    pub fn request(&self) -> Request<()> {
+        let mut request = Request::new(());
+        *request.method_mut() = Method::CONNECT;
+        let mut target = http::uri::Parts::default();
+        target.authority = Some(self.authority.to_http());
+        *request.uri_mut() = Uri::from_parts(target).expect("an authority alone is a URI");
+        let headers = request.headers_mut();
+        put(headers, BAGGAGE, self.baggage.print());
+        put(headers, FORWARDED, self.forwarded.as_ref().and_then(Forwarded::print));
+        put(headers, TRACEPARENT, self.traceparent.map(|trace| trace.to_string()));
+        put(headers, FORWARDED_NETWORK, self.forwarded_network.as_deref().map(str::to_owned));
+        request
+    }
+}
+
+/// The first instance of a header, where it is text.
+fn first<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Sets a header where there is a value that a header can carry.
+fn put(headers: &mut HeaderMap, name: &'static str, value: Option<String>) {
+    if let Some(value) = value.and_then(|text| HeaderValue::try_from(text).ok()) {
+        headers.insert(name, value);
+    }
+}
+
+fn network(text: &str) -> Option<Str> {
+    let legal = |b: u8| b.is_ascii_graphic();
+    (!text.is_empty() && text.len() <= mesh::limits::NAME_BYTES_MAX && text.bytes().all(legal)).then(|| text.into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! Every number of this crate, with its reason. The ones an operator may change are in [`Limits`].
+
+use std::time::Duration;
+
+/// What a stream's receiver grants at first: one stream may fill 10 Gb/s at 3 ms. Istio's value.
+pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+/// What a connection's receiver grants beyond the bytes it already holds for stalled readers:
+/// four streams at full speed. Istio's value.
+pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Largest DATA frame we take. Istio's value.
+pub const FRAME_BYTES: u32 = 1 << 20;
+/// Bytes of one stream that wait in memory for the socket: two of the largest relay buffers.
+pub const SEND_BUFFER_BYTES: usize = 400 << 10;
+/// Tunnels that one connection of a peer may have open at our end. Istio's value.
+pub const SERVER_STREAMS: u32 = 200;
+/// Tunnels that we open in one connection, if the peer takes as many. Istio's value.
+pub const POOL_STREAMS: usize = 100;
+/// Decoded header bytes of a request that we take. Istio's value.
+pub const SERVER_HEADER_BYTES: u32 = 64 << 10;
+/// Decoded header bytes of a response that we take. Istio's value.
+pub const CLIENT_HEADER_BYTES: u32 = 16 << 10;
+/// How long nothing may arrive before we ask whether the peer is there. With [`PING_TIMEOUT`], a
+/// peer that vanished is noticed in 15 s; Istio pings every 10 s and waits 20.
+pub const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How long nothing may arrive after we asked. Twice the 5 s for which a busy machine may stop.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// From a finished TLS handshake to the peer's SETTINGS. One round trip; 4 s leave a hung peer
+/// noticed within 5.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(4);
+/// The whole of a dial, TCP, TLS and SETTINGS: 10 s of TCP connect (Istio's) and the rest.
+pub const DIAL_DEADLINE: Duration = Duration::from_secs(15);
+/// From CONNECT to its answer: the receiver may wait 5 s for its configuration and 10 s for its
+/// own connect, and a busy one a little.
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
+/// How long an unused connection stays. Istio's value.
+pub const POOL_IDLE: Duration = Duration::from_secs(300);
+/// Connections of one pool to one key: 3,200 tunnels from one pod to one other.
+pub const POOL_CONNECTIONS_PER_KEY: usize = 32;
+/// Callers that wait for a connection of one key; as many as its connections would carry.
+pub const POOL_WAITERS_PER_KEY: usize = POOL_CONNECTIONS_PER_KEY * POOL_STREAMS;
+/// What small DATA frames that nobody has read yet may cost before the connection is closed (each
+/// costs 256 less its length): 65,000 one-byte frames. Tunnels take their frames out and join them
+/// even while their reader stalls, so only what arrives between two polls counts.
+pub const DATA_FRAME_BUDGET_BYTES: usize = 16 << 20;
+/// Streams the peer reset before we saw them that h2 keeps. Its default of 20 is too few where
+/// a client is stopped with its connects open.
+pub const PENDING_RESETS: usize = SERVER_STREAMS as usize;
+
+/// The numbers an operator may change.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// [`STREAM_WINDOW_BYTES`].
+    pub stream_window_bytes: u32,
+    /// [`CONNECTION_WINDOW_BYTES`].
+    pub connection_window_bytes: u32,
+    /// [`FRAME_BYTES`].
+    pub frame_bytes: u32,
+    /// [`SERVER_STREAMS`].
+    pub server_streams: u32,
+    /// [`POOL_STREAMS`].
+    pub pool_streams: usize,
+    /// [`POOL_IDLE`].
+    pub pool_idle: Duration,
+    /// [`POOL_CONNECTIONS_PER_KEY`].
+    pub pool_connections_per_key: usize,
+    /// [`PING_INTERVAL`].
+    pub ping_interval: Duration,
+    /// [`PING_TIMEOUT`].
+    pub ping_timeout: Duration,
+    /// [`HANDSHAKE_DEADLINE`].
+    pub handshake_deadline: Duration,
+    /// [`DIAL_DEADLINE`].
+    pub dial_deadline: Duration,
+    /// [`ANSWER_DEADLINE`].
+    pub answer_deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            stream_window_bytes: STREAM_WINDOW_BYTES,
+            connection_window_bytes: CONNECTION_WINDOW_BYTES,
+            frame_bytes: FRAME_BYTES,
+            server_streams: SERVER_STREAMS,
+            pool_streams: POOL_STREAMS,
+            pool_idle: POOL_IDLE,
+            pool_connections_per_key: POOL_CONNECTIONS_PER_KEY,
+            ping_interval: PING_INTERVAL,
+            ping_timeout: PING_TIMEOUT,
+            handshake_deadline: HANDSHAKE_DEADLINE,
+            dial_deadline: DIAL_DEADLINE,
+            answer_deadline: ANSWER_DEADLINE,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The sending end of one connection: handshake, requests, and whether it still lives.
