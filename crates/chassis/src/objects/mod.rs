@@ -22,16 +22,18 @@
 //! (maps are merged, lists and scalars replaced), and one without a base waits for it. So the
 //! programs that write status never touch the user's files.
 //!
-//! Rooms: [`document`] (text → documents) · [`set`] (files → objects, and what changed) ·
-//! [`scan`] (what is in the directory) · [`watch`] (the only one that awaits).
+//! Rooms: `document` (text → documents) · `set` (files → objects, and what changed) · `scan`
+//! (what is in the directory) · `watch` (the only one that waits) · [`write()`] (for those who write there).
 
 mod document;
 mod scan;
 mod set;
 mod watch;
+mod write;
 
 pub use document::parse;
 pub use watch::{Directory, OpenError};
+pub use write::write;
 
 use std::{
     fmt,
@@ -136,8 +138,5 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// Writes a file of objects whole: readers see the old content or the new one, never a part.
-/// Parent directories are made. Content that is the same is not written again.
-pub fn write(path: &Path, content: &str) -> std::io::Result<()> {
-    watch::write(path, content)
-}
+#[cfg(test)]
+mod tests;

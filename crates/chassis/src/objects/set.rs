@@ -1,1 +1,232 @@
-//! Files → objects, and what changed.
+//! Files → objects, and what changed. Plain data: it reads no file and no clock.
+//!
+//! Each object has at most one base document and any number of overlays; the work of a change is
+//! that of the objects its file describes.
+
+use super::{Object, ObjectEvent, ObjectKey, Problem};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The objects of every file.
+#[derive(Debug, Default)]
+pub(super) struct Set {
+    files: BTreeMap<PathBuf, BTreeSet<ObjectKey>>,
+    described: BTreeMap<ObjectKey, Description>,
+}
+
+/// Every document about one object, and what they add up to.
+#[derive(Debug, Default)]
+struct Description {
+    bases: BTreeMap<PathBuf, Arc<Object>>,
+    overlays: BTreeMap<PathBuf, Arc<Object>>,
+    sum: Option<Arc<Object>>,
+}
+
+/// What a file was found to hold.
+#[derive(Debug)]
+pub(super) struct Content {
+    /// Its objects are an overlay over those of other files.
+    pub(super) overlay: bool,
+    /// What could be read.
+    pub(super) objects: Vec<Object>,
+    /// What could not. If there is any, objects that the file had before are kept.
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Set {
+    /// Takes what a file now holds, `None` when it is gone.
+    pub(super) fn apply(&mut self, file: &Path, content: Option<Content>) -> Vec<ObjectEvent> {
+        let before = self.files.remove(file).unwrap_or_default();
+        let mut touched = before.clone();
+        let mut events = Vec::new();
+        let mut now = BTreeSet::new();
+        let keep = content.as_ref().is_some_and(|c| !c.problems.is_empty());
+        if let Some(content) = content {
+            events.extend(content.problems.into_iter().map(ObjectEvent::Problem));
+            for object in content.objects {
+                let key = object.key();
+                if !now.insert(key.clone()) {
+                    events.push(twice(&object, file, "in this file"));
+                    continue;
+                }
+                let description = self.described.entry(key.clone()).or_default();
+                let side = if content.overlay { &mut description.overlays } else { &mut description.bases };
+                side.insert(file.into(), Arc::new(object));
+                touched.insert(key);
+            }
+        }
+        if keep {
+            now.extend(before);
+        } else {
+            for key in before.difference(&now) {
+                if let Some(description) = self.described.get_mut(key) {
+                    description.bases.remove(file);
+                    description.overlays.remove(file);
+                }
+            }
+        }
+        for key in touched {
+            events.extend(self.settle(&key, file));
+        }
+        if !now.is_empty() {
+            self.files.insert(file.into(), now);
+        }
+        events
+    }
+
+    /// Adds up the documents of one object again and says what that changed.
+    fn settle(&mut self, key: &ObjectKey, file: &Path) -> Vec<ObjectEvent> {
+        let Some(description) = self.described.get_mut(key) else { return Vec::new() };
+        let mut events = Vec::new();
+        let sum = description.bases.values().next().map(|base| {
+            if description.overlays.is_empty() {
+                return base.clone();
+            }
+            let mut object = Object::clone(base);
+            for overlay in description.overlays.values() {
+                merge(&mut object.value, &overlay.value);
+            }
+            Arc::new(object)
+        });
+        let mut others = description.bases.iter();
+        if let (Some((first, _)), Some(mine)) = (others.next(), description.bases.get(file))
+            && first != file
+        {
+            events.push(twice(mine, file, &format!("already in {}, which counts", first.display())));
+        }
+        match (&description.sum, &sum) {
+            (Some(old), Some(new)) if old.value == new.value => {}
+            (_, Some(new)) => events.push(ObjectEvent::Applied(new.clone())),
+            (Some(_), None) => events.push(ObjectEvent::Removed(key.clone())),
+            (None, None) => {}
+        }
+        description.sum = sum;
+        if description.bases.is_empty() && description.overlays.is_empty() {
+            self.described.remove(key);
+        }
+        events
+    }
+}
+
+fn twice(object: &Object, file: &Path, where_: &str) -> ObjectEvent {
+    let reason = format!("{} is described twice, {where_}: this document is ignored", object.key());
+    ObjectEvent::Problem(Problem { file: file.into(), line: object.origin.line, reason })
+}
+
+/// Lays `over` upon `base`: maps are merged, everything else is replaced.
+fn merge(base: &mut Value, over: &Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                match base.get_mut(key) {
+                    Some(slot) => merge(slot, value),
+                    None => {
+                        base.insert(key.clone(), value.clone());
+                    }
+                }
+            }
+        }
+        (base, over) => *base = over.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objects::document::parse;
+
+    fn content(file: &str, text: &str) -> Content {
+        let (objects, problems) = parse(Path::new(file), text);
+        Content { overlay: file.starts_with("status/"), objects, problems }
+    }
+
+    fn show(events: Vec<ObjectEvent>) -> Vec<String> {
+        events
+            .into_iter()
+            .map(|event| match event {
+                ObjectEvent::Applied(o) => format!("+{} {}", o.name, o.value["spec"]),
+                ObjectEvent::Removed(k) => format!("-{}", k.name),
+                ObjectEvent::Problem(p) => format!("!{} {}", p.file.display(), p.line),
+            })
+            .collect()
+    }
+
+    fn pod(name: &str, spec: &str) -> String {
+        format!("---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+    }
+
+    /// Steps of (file, its text or `None`, what that changes).
+    fn check(steps: &[(&str, Option<&str>, &[&str])]) {
+        let mut set = Set::default();
+        for (n, (file, text, expected)) in steps.iter().enumerate() {
+            let events = set.apply(Path::new(file), text.map(|t| content(file, t)));
+            assert_eq!(show(events), *expected, "step {n}: {file}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_different_is_told() {
+        let (one, two) = (pod("a", "{x: 1}") + &pod("b", "{x: 1}"), pod("a", "{x: 1}") + &pod("b", "{x: 2}"));
+        check(&[
+            ("f.yaml", Some(&one), &["+a {\"x\":1}", "+b {\"x\":1}"]),
+            ("f.yaml", Some(&one), &[]),
+            ("f.yaml", Some(&two), &["+b {\"x\":2}"]),
+            ("f.yaml", Some(&pod("a", "{x: 1}")), &["-b"]),
+            ("f.yaml", None, &["-a"]),
+            ("f.yaml", None, &[]),
+        ]);
+    }
+
+    #[test]
+    fn a_file_with_a_problem_keeps_what_it_had() {
+        let broken = pod("b", "{x: 2}") + "---\nkind: [\n";
+        check(&[
+            ("f.yaml", Some(&(pod("a", "1") + &pod("b", "1"))), &["+a 1", "+b 1"]),
+            ("f.yaml", Some("kind: [\n"), &["!f.yaml 1"]),
+            ("f.yaml", Some(&broken), &["!f.yaml 7", "+b {\"x\":2}"]),
+            ("f.yaml", Some(&pod("b", "3")), &["-a", "+b 3"]),
+        ]);
+    }
+
+    #[test]
+    fn overlays_are_laid_over_their_base_in_path_order() {
+        check(&[
+            ("status/b.yaml", Some(&pod("a", "{n: {y: 2}, l: [9]}")), &[]),
+            ("base.yaml", Some(&pod("a", "{n: {x: 1}, l: [1, 2]}")), &["+a {\"l\":[9],\"n\":{\"x\":1,\"y\":2}}"]),
+            (
+                "status/a.yaml",
+                Some(&pod("a", "{n: {y: 1, z: 1}}")),
+                &["+a {\"l\":[9],\"n\":{\"x\":1,\"y\":2,\"z\":1}}"],
+            ),
+            ("status/b.yaml", None, &["+a {\"l\":[1,2],\"n\":{\"x\":1,\"y\":1,\"z\":1}}"]),
+            ("base.yaml", None, &["-a"]),
+            ("base.yaml", Some(&pod("a", "{}")), &["+a {\"n\":{\"y\":1,\"z\":1}}"]),
+        ]);
+    }
+
+    #[test]
+    fn of_two_base_documents_the_first_path_counts() {
+        check(&[
+            ("b.yaml", Some(&pod("a", "2")), &["+a 2"]),
+            ("c.yaml", Some(&pod("a", "3")), &["!c.yaml 2"]),
+            ("a.yaml", Some(&pod("a", "1")), &["+a 1"]),
+            ("a.yaml", None, &["+a 2"]),
+            ("b.yaml", None, &["+a 3"]),
+            ("d.yaml", Some(&(pod("z", "1") + &pod("z", "2"))), &["!d.yaml 7", "+z 1"]),
+        ]);
+    }
+
+    #[test]
+    fn an_object_may_move_from_file_to_file() {
+        check(&[
+            ("b.yaml", Some(&pod("a", "1")), &["+a 1"]),
+            ("a.yaml", Some(&pod("a", "1")), &[]),
+            ("b.yaml", None, &[]),
+            ("a.yaml", None, &["-a"]),
+        ]);
+    }
+}
