@@ -1,2 +1,5 @@
-//! Entry point.
-fn main() {}
+//! The scenarios as a program; what it does is in the library of the same name.
+
+fn main() -> std::process::ExitCode {
+    e2e::main()
+}

@@ -138,6 +138,15 @@ impl Lab {
         todo!()
     }
 
+    /// Replaces a node's `ztunnel` as a rolling update with `maxSurge: 1` does: a
+    /// second one starts, is waited for until it is ready (its 15021 says so), then
+    /// the old one gets SIGTERM and is waited for until it has drained and ended.
+    /// Returns when only the new one runs.
+    pub fn replace_component(&self, component: &str, node: &str) -> Result<(), LabError> {
+        let _ = (component, node);
+        todo!()
+    }
+
     /// What a pod has printed so far.
     pub fn logs(&self, pod: &str) -> Result<String, LabError> {
         let _ = pod;

@@ -1,0 +1,52 @@
+//! Small programs that scenarios run inside pods, where no program of the system does the job:
+//! `e2e app load` (new connections at a fixed rate) and `e2e app hold` (one connection, watched).
+//!
+//! Each prints one JSON document on stdout when it ends, for the scenario to judge.
+
+pub mod hold;
+pub mod load;
+pub mod probe;
+pub mod serve;
+
+use clap::Subcommand;
+use std::process::ExitCode;
+
+/// Which program.
+#[derive(Debug, Subcommand)]
+pub enum App {
+    /// Open new connections at a fixed rate, one HTTP request each, and count what failed and how.
+    Load(load::Options),
+    /// Keep one connection open, send a line at an interval, and say when and how it ended.
+    Hold(hold::Options),
+    /// Ask the same question again and again and note when the answer changes.
+    Probe(probe::Options),
+    /// Serve HTTP that says who answered, and a TCP echo.
+    Serve(serve::Options),
+}
+
+/// Runs the program to its end.
+pub fn run(app: App) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let answer = match app {
+        App::Load(options) => runtime.block_on(load::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
+        App::Hold(options) => runtime.block_on(hold::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
+        App::Probe(options) => runtime.block_on(probe::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
+        App::Serve(options) => runtime.block_on(serve::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
+    };
+    match answer {
+        Ok(json) => {
+            println!("{json}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
