@@ -64,10 +64,17 @@ struct Mesh {
     pods: BTreeMap<(Str, Str), Workload>,
     services: Vec<Service>,
     policies: BTreeMap<(Str, Str), Policy>,
-    /// (namespace, pod, service, port → port)
-    members: Vec<(Str, String, ServiceKey, Option<(u16, u16)>)>,
+    members: Vec<Member>,
     /// (namespace, pod, policy key)
     selected: Vec<(Str, String, Str)>,
+}
+
+/// A pod of a service.
+struct Member {
+    namespace: Str,
+    pod: String,
+    service: ServiceKey,
+    ports: Option<(u16, u16)>,
 }
 
 impl Mesh {
@@ -132,7 +139,7 @@ impl Mesh {
             let (pod, ports) = text.split_once(':').map_or((text, None), |(pod, ports)| (pod, Some(ports)));
             let ports =
                 ports.map(|text| line.arrow(text).unwrap_or_else(|| panic!("fixture: {text:?}: {}", line.text)));
-            self.members.push((namespace.clone(), pod.into(), service.key(), ports));
+            self.members.push(Member { namespace: namespace.clone(), pod: pod.into(), service: service.key(), ports });
         }
         line.all_read();
         self.services.push(service);
@@ -188,7 +195,7 @@ impl Mesh {
     }
 
     fn changes(mut self) -> Vec<Change> {
-        for (namespace, pod, service, ports) in self.members {
+        for Member { namespace, pod, service, ports } in self.members {
             let pod = self.pods.get_mut(&(namespace, pod.as_str().into()));
             let pod = pod.unwrap_or_else(|| panic!("fixture: service {service} has an unknown pod"));
             pod.services.entry(service).or_default().extend(ports);

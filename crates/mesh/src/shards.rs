@@ -34,8 +34,11 @@ enum Node<K, V> {
     /// Sorted by hash, then key.
     Leaf(Vec<Entry<K, V>>),
     /// More entries than a leaf holds, by the next bits of their hashes.
-    Branch([Option<Arc<Node<K, V>>>; FANOUT]),
+    Branch(Children<K, V>),
 }
+
+type Child<K, V> = Option<Arc<Node<K, V>>>;
+type Children<K, V> = [Child<K, V>; FANOUT];
 
 #[derive(Clone, Debug)]
 struct Entry<K, V> {
@@ -140,7 +143,7 @@ impl<K: Hash + Ord + Clone, V: Clone> Shards<K, V> {
 #[derive(Debug)]
 pub struct Iter<'a, K, V> {
     leaf: std::slice::Iter<'a, Entry<K, V>>,
-    branches: Vec<std::slice::Iter<'a, Option<Arc<Node<K, V>>>>>,
+    branches: Vec<std::slice::Iter<'a, Child<K, V>>>,
 }
 
 impl<'a, K, V> Iter<'a, K, V> {
@@ -255,7 +258,7 @@ where
 }
 
 /// The entries of a branch that would fit into one leaf, so that the shape stays that of the content.
-fn gather<K: Clone, V: Clone>(children: &[Option<Arc<Node<K, V>>>; FANOUT]) -> Option<Vec<Entry<K, V>>> {
+fn gather<K: Clone, V: Clone>(children: &Children<K, V>) -> Option<Vec<Entry<K, V>>> {
     let mut total = 0;
     for child in children.iter().flatten() {
         match &**child {

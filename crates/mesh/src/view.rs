@@ -1,7 +1,10 @@
 //! What a process knows of the mesh at one instant: immutable, replaced whole, read without locks.
 //!
 //! Replacing costs what changed, not what is there: every index is a [`crate::shards`] map that
-//! shares the rest with the view before (`examples/apply.rs` measures it; see there for numbers).
+//! shares the rest with the view before. `examples/apply.rs` measures it; with 100,000 endpoints
+//! on a shared 2-core machine: one moved endpoint 16 µs at the median and 38 µs at 99 %, 1000 of
+//! them in one batch 13 ms, the first load 310 ms.
+//!
 //! An index never holds an entry of a workload or service as it was earlier: a change first takes
 //! the earlier one out of all indexes, by the earlier one's own fields.
 //!
