@@ -1,11 +1,11 @@
 //! Every scenario, one file a theme. A scenario gets a stage (a running lab) and says what it saw.
 
-mod control_plane;
-mod metrics;
-mod propagation;
-mod proxy;
-mod traffic;
-mod wire;
+pub mod control_plane;
+pub mod metrics;
+pub mod propagation;
+pub mod proxy;
+pub mod traffic;
+pub mod wire;
 
 use crate::stage::Stage;
 

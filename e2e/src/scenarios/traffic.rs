@@ -118,4 +118,5 @@ fn many(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-pub(super) const MANIFESTS: &str = include_str!("traffic.yaml");
+/// Two namespaces, one in the mesh, with servers near and far.
+pub const MANIFESTS: &str = include_str!("traffic.yaml");
