@@ -119,10 +119,14 @@ fn play(
     if scenario.fresh {
         *shared = None;
     }
-    let stage = match shared {
-        Some(stage) => stage,
-        none => none.insert(stage::Stage::start(meshctl)?),
-    };
+    if shared.is_none() {
+        *shared = Some(stage::Stage::start(meshctl, scenario.env)?);
+    }
+    let stage = shared.as_mut().expect("it was just put there");
     stage.healthy()?;
-    (scenario.run)(stage, seen)
+    let end = (scenario.run)(stage, seen);
+    if end.is_ok() && !scenario.env.is_empty() {
+        *shared = None; // the next one wants the mesh as it is by default
+    }
+    end
 }

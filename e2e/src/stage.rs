@@ -98,12 +98,8 @@ pub struct Stage {
 
 impl Stage {
     /// Starts a lab with two nodes and a pod on each that shares the node's network, and waits until it is ready.
-    pub fn start(meshctl: &Path) -> Result<Self> {
-        Self::start_with(meshctl, &[])
-    }
-
-    /// The same, with environment for components: `(component, key, value)`.
-    pub fn start_with(meshctl: &Path, env: &[(&str, &str, &str)]) -> Result<Self> {
+    /// `env` is for the mesh's own programs: `(component, key, value)`.
+    pub fn start(meshctl: &Path, env: &[(&str, &str, &str)]) -> Result<Self> {
         let lab = Lab::start(StartOptions {
             binary: meshctl.into(),
             name: format!("e2e-{}", std::process::id()),

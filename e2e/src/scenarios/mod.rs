@@ -1,7 +1,10 @@
 //! Every scenario, one file a theme. A scenario gets a stage (a running lab) and says what it saw.
 
+pub mod bad_input;
 pub mod control_plane;
+pub mod identity;
 pub mod metrics;
+pub mod policy;
 pub mod propagation;
 pub mod proxy;
 pub mod traffic;
@@ -19,6 +22,8 @@ pub struct Scenario {
     pub needs: &'static [&'static str],
     /// It wants a lab that nobody used before.
     pub fresh: bool,
+    /// Environment of the mesh's own programs that it wants: `(component, key, value)`.
+    pub env: &'static [(&'static str, &'static str, &'static str)],
     /// The scenario itself.
     pub run: fn(&mut Stage, &mut Vec<String>) -> anyhow::Result<()>,
 }
@@ -30,6 +35,7 @@ pub const ALL: &[Scenario] = &[
         about: "curl, iperf3, TLS, server-first, 1 GiB, 1,000 connections, IPv4 and IPv6, in and out of the mesh",
         needs: &["curl", "iperf3", "openssl", "python3"],
         fresh: false,
+        env: &[],
         run: traffic::run,
     },
     Scenario {
@@ -37,6 +43,7 @@ pub const ALL: &[Scenario] = &[
         about: "between the nodes: no payload, only 15008; STRICT refuses plaintext, PERMISSIVE takes it",
         needs: &["curl", "tcpdump", "python3"],
         fresh: false,
+        env: &[],
         run: wire::run,
     },
     Scenario {
@@ -44,6 +51,7 @@ pub const ALL: &[Scenario] = &[
         about: "policy, endpoint and enrolment changes decide connections in under 100 ms at the median",
         needs: &["curl", "python3"],
         fresh: false,
+        env: &[],
         run: propagation::run,
     },
     Scenario {
@@ -51,6 +59,7 @@ pub const ALL: &[Scenario] = &[
         about: "istiod-lite killed under load: no failed request, same root, only what changed is sent",
         needs: &["curl"],
         fresh: true,
+        env: &[],
         run: control_plane::run,
     },
     Scenario {
@@ -58,6 +67,7 @@ pub const ALL: &[Scenario] = &[
         about: "ztunnel killed: new connections within 1.5 s, and meanwhile nothing goes around it",
         needs: &["tcpdump"],
         fresh: true,
+        env: &[],
         run: proxy::crash,
     },
     Scenario {
@@ -65,6 +75,7 @@ pub const ALL: &[Scenario] = &[
         about: "ztunnel replaced 20 times under 500 new connections a second: none refused, none reset",
         needs: &[],
         fresh: false,
+        env: &[],
         run: proxy::upgrade,
     },
     Scenario {
@@ -72,6 +83,31 @@ pub const ALL: &[Scenario] = &[
         about: "promtool is content with every program's metrics, and a real Prometheus scrapes them",
         needs: &["curl", "prometheus", "promtool"],
         fresh: false,
+        env: &[],
         run: metrics::run,
+    },
+    Scenario {
+        name: "policy-closes",
+        about: "a policy closes the open connections it forbids, between nodes and on one, and no others",
+        needs: &["curl"],
+        fresh: false,
+        env: &[],
+        run: policy::live,
+    },
+    Scenario {
+        name: "bad-input",
+        about: "broken YAML and junk on sockets: named errors, last good state, nothing crashes",
+        needs: &["curl", "python3"],
+        fresh: true,
+        env: &[],
+        run: bad_input::run,
+    },
+    Scenario {
+        name: "ca-away",
+        about: "the CA silent for most of a certificate's life: no failure; for longer: closed, and it heals",
+        needs: &["curl"],
+        fresh: true,
+        env: identity::SHORT_LIVES,
+        run: identity::ca_away,
     },
 ];

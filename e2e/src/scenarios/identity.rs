@@ -1,0 +1,64 @@
+//! Certificates when things go wrong: the CA away for longer than half a certificate's life, and for longer than all of it.
+
+use crate::{apps::load, stage::Stage};
+use anyhow::{Context, Result, ensure};
+use std::time::Duration;
+
+/// SIGSTOP and SIGCONT: the control plane is there and says nothing.
+const STOP: i32 = 19;
+const CONTINUE: i32 = 18;
+/// Life of a certificate in this scenario, in seconds; it is renewed at half of it.
+const LIFE: u64 = 20;
+/// What tells the node proxies to ask for it.
+pub const SHORT_LIVES: &[(&str, &str, &str)] = &[("ztunnel", "SECRET_TTL", "20s")];
+
+/// Runs the scenario.
+pub fn ca_away(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    stage.apply(super::traffic::MANIFESTS)?;
+    stage.ready(&["shop/client", "shop/web-far"])?;
+    stage.enrolled(&["shop/client", "shop/web-far"], true)?;
+    let target = "web-far.shop.svc.cluster.local:81";
+
+    // Away from just after a renewal until three quarters of the life are over.
+    let first = expiry(stage)?;
+    stage.wait("a renewal", Duration::from_secs(LIFE), |s| Ok(expiry(s)? != first))?;
+    stage.lab().kill_component("istiod", "", STOP)?;
+    let load = stage.load("shop/client", target, 50, (LIFE * 3 / 4) as u32)?;
+    let report: load::Report = load.report()?;
+    ensure!(report.failures() == 0, "the CA away for {} s: {:?}", LIFE * 3 / 4, report.failed);
+    let kept = expiry(stage)?;
+    stage.lab().kill_component("istiod", "", CONTINUE)?;
+    let renewed = stage.wait("renewed after the CA is back", Duration::from_secs(30), |s| Ok(expiry(s)? != kept))?;
+    seen.push(format!(
+        "CA silent for {} s of {LIFE} s of life: {} connections, none failed; renewed {:.1} s after it was back",
+        LIFE * 3 / 4,
+        report.ok,
+        renewed.as_secs_f64()
+    ));
+
+    // Away for longer than the whole life: closed, not plaintext, and it heals.
+    stage.lab().kill_component("istiod", "", STOP)?;
+    stage.wait("refused when the certificate is over", Duration::from_secs(LIFE * 2), |s| {
+        Ok(!s.answers("shop/client", target))
+    })?;
+    let address = stage.pod_addresses("shop/web-far")?[0];
+    ensure!(!stage.answers("shop/client", &format!("{address}:8081")), "without a certificate a call went through");
+    stage.lab().kill_component("istiod", "", CONTINUE)?;
+    let healed = stage.wait("it works again", Duration::from_secs(30), |s| Ok(s.answers("shop/client", target)))?;
+    seen.push(format!(
+        "silent for longer than the life: refused; works {:.1} s after the CA is back",
+        healed.as_secs_f64()
+    ));
+    Ok(())
+}
+
+/// When the client's certificate ends, as its node proxy says.
+fn expiry(stage: &Stage) -> Result<String> {
+    let dump =
+        stage.exec("istio-system/ztunnel-node1", &["curl", "-sS", "-f", "http://127.0.0.1:15000/config_dump"])?;
+    let dump: serde_json::Value = serde_json::from_str(&dump.ok()?)?;
+    let mut certificates = dump["certificates"].as_array().into_iter().flatten();
+    let client = certificates.find(|c| c["identity"].as_str().is_some_and(|id| id.ends_with("/ns/shop/sa/client")));
+    let time = client.and_then(|c| c["certChain"][0]["expirationTime"].as_str());
+    Ok(time.context("the config dump has no certificate of the client")?.into())
+}
