@@ -3,7 +3,11 @@
 
 pub mod links;
 pub mod nat;
+mod netlink;
 pub mod netns;
+mod nft;
+mod nft_expr;
+mod policy_route;
 pub mod redirect;
 pub mod seqpacket;
 pub mod sockets;

@@ -4,7 +4,46 @@
 //! refused: they are led to closed ports. Nothing here ever opens a way
 //! around the proxy, and nothing here needs a program to be installed.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use nix::libc;
+
 use super::netns::Netns;
+use super::nft::{Chain, Difference, Firewall, Hook, OUTPUT, PREROUTING, Table, Verdict};
+use super::nft_expr::{self as expr, End, Expr, Op, Version};
+use super::policy_route;
+
+/// The mark on every packet that the proxy itself sends from inside a pod.
+pub const PROXY_MARK: u32 = 0x539;
+/// The mark on the connections that the proxy makes to the pod.
+pub const REDIRECTED_MARK: u32 = 0x111;
+/// The part of a mark that is ours.
+pub const MARK_MASK: u32 = 0xfff;
+/// Where host probes come from, as the pod sees it.
+pub const PROBE_SOURCE_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 7, 127);
+/// Where host probes come from, as the pod sees it, in IPv6.
+pub const PROBE_SOURCE_V6: Ipv6Addr = Ipv6Addr::new(0xfd16, 0x9254, 0x7127, 0x1337, 0xffff, 0xffff, 0xffff, 0xffff);
+/// Where the proxy listens for what the pod sends.
+pub const OUTBOUND_PORT: u16 = 15001;
+/// Where it listens for plaintext to the pod.
+pub const INBOUND_PLAINTEXT_PORT: u16 = 15006;
+/// Where it listens for tunnels to the pod; led nowhere, it is dialled as is.
+pub const INBOUND_PORT: u16 = 15008;
+/// Where it answers the pod's DNS.
+pub const DNS_PORT: u16 = 15053;
+
+const NAT_TABLE: &str = "istio-ambient-nat";
+const MANGLE_TABLE: &str = "istio-ambient-mangle";
+const RAW_TABLE: &str = "istio-ambient-raw";
+const NAT_PRIORITY: i32 = -100;
+const MANGLE_PRIORITY: i32 = -150;
+const RAW_PRIORITY: i32 = -300;
+/// A connection tracking zone for the proxy's own DNS, so that it is not taken
+/// for the pod's query it answers.
+const DNS_ZONE: u16 = 1;
+
+const TCP: u8 = libc::IPPROTO_TCP as u8;
+const UDP: u8 = libc::IPPROTO_UDP as u8;
 
 /// How one pod is to be redirected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,29 +78,198 @@ pub enum Standing {
 /// Why a pod's redirection could not be set, read or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum RedirectError {
-    /// The namespace could not be entered.
-    #[error("cannot enter the pod's network namespace, is CAP_SYS_ADMIN missing or the pod gone")]
-    Enter(#[source] std::io::Error),
-    /// The kernel refused the rules.
-    #[error("the kernel refused the redirection rules, does it have nf_tables with nat, and is CAP_NET_ADMIN there")]
+    /// The rules could not be written or read.
+    #[error(
+        "the kernel refused the redirection rules, does it have nf_tables with nat, and are CAP_SYS_ADMIN and CAP_NET_ADMIN there: {0}"
+    )]
     Rules(#[source] std::io::Error),
     /// The kernel refused the policy route.
-    #[error("the kernel refused the policy route of marked packets")]
+    #[error("the kernel refused the policy route of marked packets: {0}")]
     PolicyRoute(#[source] std::io::Error),
 }
 
 /// Puts the redirection in place, replacing an older one in one step. There
 /// is no moment without rules. Applying twice is the same as once.
-pub fn apply(_netns: &Netns, _redirect: &Redirect) -> Result<(), RedirectError> {
-    todo!()
+pub fn apply(netns: &Netns, redirect: &Redirect) -> Result<(), RedirectError> {
+    policy_route::apply(netns).map_err(RedirectError::PolicyRoute)?;
+    let tables = tables(redirect);
+    let gone: Vec<&str> =
+        ALL_TABLES.into_iter().filter(|name| tables.iter().all(|table| table.name != *name)).collect();
+    Firewall::open(netns).and_then(|firewall| firewall.replace(&tables, &gone)).map_err(RedirectError::Rules)
 }
 
 /// Reads the rules back from the kernel and compares them.
-pub fn verify(_netns: &Netns, _redirect: &Redirect) -> Result<Standing, RedirectError> {
-    todo!()
+pub fn verify(netns: &Netns, redirect: &Redirect) -> Result<Standing, RedirectError> {
+    let firewall = Firewall::open(netns).map_err(RedirectError::Rules)?;
+    let tables = tables(redirect);
+    let mut absent = Vec::new();
+    for table in &tables {
+        match firewall.difference(table).map_err(RedirectError::Rules)? {
+            None => {}
+            Some(Difference::Absent) => absent.push(table.name),
+            Some(Difference::Other(what)) => return Ok(Standing::Changed(what)),
+        }
+    }
+    let (routes, families) = policy_route::count(netns).map_err(RedirectError::PolicyRoute)?;
+    Ok(match absent.len() {
+        0 if routes == families => Standing::InPlace,
+        0 => Standing::Changed("the policy route of marked packets".to_owned()),
+        some if some == tables.len() && routes == 0 => Standing::Absent,
+        _ => Standing::Changed(format!("no table {}", absent.join(", "))),
+    })
 }
 
 /// Takes the redirection away. Fine when there is none.
-pub fn remove(_netns: &Netns) -> Result<(), RedirectError> {
-    todo!()
+pub fn remove(netns: &Netns) -> Result<(), RedirectError> {
+    Firewall::open(netns).and_then(|firewall| firewall.replace(&[], &ALL_TABLES)).map_err(RedirectError::Rules)?;
+    policy_route::remove(netns).map_err(RedirectError::PolicyRoute)
+}
+
+const ALL_TABLES: [&str; 3] = [NAT_TABLE, MANGLE_TABLE, RAW_TABLE];
+
+/// The tables of a pod, as they stand in the kernel.
+fn tables(redirect: &Redirect) -> Vec<Table> {
+    let mut tables = vec![
+        table(NAT_TABLE, "nat", "nat", NAT_PRIORITY, nat_prerouting(redirect), nat_output(redirect)),
+        // A changed mark must lead to a new choice of route: type `route`.
+        table(MANGLE_TABLE, "filter", "route", MANGLE_PRIORITY, mangle_prerouting(), mangle_output()),
+    ];
+    if redirect.dns {
+        tables.push(table(RAW_TABLE, "filter", "filter", RAW_PRIORITY, raw_prerouting(), raw_output()));
+    }
+    tables
+}
+
+fn nat_prerouting(redirect: &Redirect) -> Vec<Vec<Expr>> {
+    let mut rules = Vec::new();
+    for name in &redirect.reroute_interfaces {
+        rules.push([expr::arrived_by(name), expr::protocol(TCP), expr::redirect(OUTBOUND_PORT)].concat());
+        rules.push([expr::arrived_by(name), expr::protocol(TCP), expr::verdict(&Verdict::Return)].concat());
+    }
+    if redirect.inbound {
+        // Probes of the node, already given this source there.
+        rules.extend(each_version(|version| {
+            vec![expr::address(End::Source, Op::Is, probe_source(version)), expr::protocol(TCP), accept()]
+        }));
+        rules.extend(each_version(|version| {
+            vec![
+                not_to_loopback(version),
+                expr::protocol(TCP),
+                expr::port(End::Destination, Op::IsNot, INBOUND_PORT),
+                not_from_proxy(),
+                expr::redirect(INBOUND_PLAINTEXT_PORT),
+            ]
+        }));
+    }
+    rules
+}
+
+fn nat_output(redirect: &Redirect) -> Vec<Vec<Expr>> {
+    let mut rules = each_version(|version| {
+        vec![expr::address(End::Destination, Op::Is, probe_source(version)), expr::protocol(TCP), accept()]
+    });
+    if redirect.dns {
+        rules.push(
+            [
+                expr::leaves_by(Op::IsNot, "lo"),
+                expr::protocol(UDP),
+                expr::port(End::Destination, Op::Is, 53),
+                not_from_proxy(),
+                expr::redirect(DNS_PORT),
+            ]
+            .concat(),
+        );
+        rules.extend(each_version(|version| {
+            vec![
+                not_to_loopback(version),
+                expr::protocol(TCP),
+                expr::port(End::Destination, Op::Is, 53),
+                not_from_proxy(),
+                expr::redirect(DNS_PORT),
+            ]
+        }));
+    }
+    rules.push([expr::protocol(TCP), expr::mark(Op::Is, REDIRECTED_MARK, MARK_MASK), accept()].concat());
+    // A pod that calls itself by its own address.
+    rules.extend(each_version(|version| vec![not_to_loopback(version), expr::leaves_by(Op::Is, "lo"), accept()]));
+    rules.extend(each_version(|version| {
+        vec![not_to_loopback(version), expr::protocol(TCP), not_from_proxy(), expr::redirect(OUTBOUND_PORT)]
+    }));
+    rules
+}
+
+/// The proxy's connections to the pod are known by their mark from then on…
+fn mangle_prerouting() -> Vec<Vec<Expr>> {
+    vec![[from_proxy(), expr::mark_connection(REDIRECTED_MARK, MARK_MASK)].concat()]
+}
+
+/// …and the answers to them carry it, which the policy route looks at.
+fn mangle_output() -> Vec<Vec<Expr>> {
+    vec![[expr::connection_mark(Op::Is, REDIRECTED_MARK, MARK_MASK), expr::mark_as_connection()].concat()]
+}
+
+fn raw_prerouting() -> Vec<Vec<Expr>> {
+    let answers = [expr::protocol(UDP), expr::port(End::Source, Op::Is, 53), not_from_proxy()];
+    vec![[answers.concat(), expr::track_in_zone(DNS_ZONE)].concat()]
+}
+
+fn raw_output() -> Vec<Vec<Expr>> {
+    let queries = [expr::protocol(UDP), expr::port(End::Destination, Op::Is, 53), from_proxy()];
+    vec![[queries.concat(), expr::track_in_zone(DNS_ZONE)].concat()]
+}
+
+/// A table with the two chains that every one of ours has, each called by the
+/// hook and delegating to one of our name.
+fn table(
+    name: &'static str,
+    prerouting_kind: &'static str,
+    output_kind: &'static str,
+    priority: i32,
+    prerouting: Vec<Vec<Expr>>,
+    output: Vec<Vec<Expr>>,
+) -> Table {
+    let hooked = |hook: &str, kind, number| Chain {
+        name: hook.to_owned(),
+        hook: Some(Hook { kind, number, priority }),
+        rules: vec![expr::verdict(&Verdict::Jump(format!("istio-{hook}")))],
+    };
+    let ours = |hook: &str, rules| Chain { name: format!("istio-{hook}"), hook: None, rules };
+    let chains = vec![
+        hooked("prerouting", prerouting_kind, PREROUTING),
+        hooked("output", output_kind, OUTPUT),
+        ours("prerouting", prerouting),
+        ours("output", output),
+    ];
+    Table { name, sets: Vec::new(), chains }
+}
+
+fn each_version(rule: impl Fn(Version) -> Vec<Vec<Expr>>) -> Vec<Vec<Expr>> {
+    Version::BOTH.into_iter().map(|version| [expr::version(version), rule(version).concat()].concat()).collect()
+}
+
+fn accept() -> Vec<Expr> {
+    expr::verdict(&Verdict::Accept)
+}
+
+fn not_to_loopback(version: Version) -> Vec<Expr> {
+    let loopback = match version {
+        Version::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Version::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    expr::address(End::Destination, Op::IsNot, loopback)
+}
+
+fn from_proxy() -> Vec<Expr> {
+    expr::mark(Op::Is, PROXY_MARK, MARK_MASK)
+}
+
+fn not_from_proxy() -> Vec<Expr> {
+    expr::mark(Op::IsNot, PROXY_MARK, MARK_MASK)
+}
+
+fn probe_source(version: Version) -> IpAddr {
+    match version {
+        Version::V4 => PROBE_SOURCE_V4.into(),
+        Version::V6 => PROBE_SOURCE_V6.into(),
+    }
 }

@@ -1,0 +1,212 @@
+//! What a pod's connections do with the redirection rules in place.
+
+use std::io::ErrorKind::ConnectionRefused;
+use std::net::{IpAddr, UdpSocket};
+
+use ztunnel::net::redirect::{PROXY_MARK, Redirect, Standing, apply, remove, verify};
+
+use crate::Case;
+use crate::world::{PATIENCE, World, at, hear, hear_marked, pod_v4, pod_v6, serve};
+
+pub(crate) const CASES: &[Case] = &[
+    ("outbound is led to the proxy, which learns where it was meant to go", outbound),
+    ("without a proxy a pod's connections are refused and reach nobody", fail_closed),
+    ("plaintext to a pod is led to the proxy, a tunnel is not", inbound),
+    ("the proxy's own connections are not led back to it", marked),
+    ("a pod may speak to itself", itself),
+    ("dns is led to the proxy in udp and tcp", dns),
+    ("a pod that bypasses inbound capture is reached directly", bypass_inbound),
+    ("what comes by a rerouted interface counts as outbound", reroute),
+    ("removing the rules gives a pod its own ways back", restore),
+    ("verify tells rules in place from absent and changed ones", standing),
+    ("applying again changes nothing, and other wishes replace the rules", again),
+    ("a connection stays open while its rules are applied again", survives),
+];
+
+const BOTH: [fn(usize) -> IpAddr; 2] = [pod_v4, pod_v6];
+
+fn any(ip: IpAddr) -> IpAddr {
+    if ip.is_ipv4() { "0.0.0.0".parse().unwrap() } else { "::".parse().unwrap() }
+}
+
+/// A client pod and a server pod with a server on port 80.
+fn client_and_server(ip: fn(usize) -> IpAddr) -> World {
+    let world = World::new(2);
+    serve(&world.pods[1], at(any(ip(1)), 80), "app");
+    assert_eq!(hear(&world.pods[0], at(ip(1), 80)).map(|word| word[..3].to_owned()), Ok("app".into()));
+    world
+}
+
+fn outbound() {
+    for ip in BOTH {
+        let world = client_and_server(ip);
+        apply(&world.pods[0], &Redirect::default()).unwrap();
+        serve(&world.pods[0], at(any(ip(0)), 15001), "proxy");
+        let meant = at(ip(1), 80);
+        assert_eq!(hear(&world.pods[0], meant), Ok(format!("proxy {meant} {}", ip(0))));
+        let nowhere = at(if ip(0).is_ipv4() { "10.9.9.9" } else { "fd09::9" }.parse().unwrap(), 443);
+        assert_eq!(hear(&world.pods[0], nowhere), Ok(format!("proxy {nowhere} {}", ip(0))));
+    }
+}
+
+fn fail_closed() {
+    for ip in BOTH {
+        let world = client_and_server(ip);
+        apply(&world.pods[0], &Redirect::default()).unwrap();
+        assert_eq!(hear(&world.pods[0], at(ip(1), 80)), Err(ConnectionRefused), "out");
+        remove(&world.pods[0]).unwrap();
+        apply(&world.pods[1], &Redirect::default()).unwrap();
+        assert_eq!(hear(&world.pods[0], at(ip(1), 80)), Err(ConnectionRefused), "in");
+        assert_eq!(hear(&world.pods[0], at(ip(1), 15008)), Err(ConnectionRefused), "tunnel");
+    }
+}
+
+fn inbound() {
+    for ip in BOTH {
+        let world = client_and_server(ip);
+        apply(&world.pods[1], &Redirect::default()).unwrap();
+        serve(&world.pods[1], at(any(ip(1)), 15006), "plain");
+        serve(&world.pods[1], at(any(ip(1)), 15008), "tunnel");
+        let meant = at(ip(1), 80);
+        assert_eq!(hear(&world.pods[0], meant), Ok(format!("plain {meant} {}", ip(0))));
+        assert!(hear(&world.pods[0], at(ip(1), 15008)).unwrap().starts_with("tunnel "));
+    }
+}
+
+fn marked() {
+    for ip in BOTH {
+        let world = client_and_server(ip);
+        apply(&world.pods[0], &Redirect::default()).unwrap();
+        let word = hear_marked(&world.pods[0], at(ip(1), 80), PROXY_MARK).unwrap();
+        assert!(word.starts_with("app "), "{word}");
+        // Other bits of the mark are not ours to look at.
+        assert!(hear_marked(&world.pods[0], at(ip(1), 80), PROXY_MARK | 0x10000).unwrap().starts_with("app "));
+        assert_eq!(hear_marked(&world.pods[0], at(ip(1), 80), 7), Err(ConnectionRefused));
+    }
+}
+
+fn itself() {
+    for ip in BOTH {
+        let world = client_and_server(ip);
+        apply(&world.pods[1], &Redirect::default()).unwrap();
+        let loopback = if ip(1).is_ipv4() { "127.0.0.1" } else { "::1" }.parse().unwrap();
+        for own in [loopback, ip(1)] {
+            assert!(hear(&world.pods[1], at(own, 80)).unwrap().starts_with("app "), "{own}");
+        }
+    }
+}
+
+fn dns() {
+    for ip in BOTH {
+        let world = World::new(2);
+        apply(&world.pods[0], &Redirect::default()).unwrap();
+        serve(&world.pods[0], at(any(ip(0)), 15053), "dns");
+        assert!(hear(&world.pods[0], at(ip(1), 53)).unwrap().starts_with("dns "));
+        let server = world.pods[0].run(|| UdpSocket::bind(at(any(ip(0)), 15053))).unwrap().unwrap();
+        let client = world.pods[0].run(|| UdpSocket::bind(at(any(ip(0)), 0))).unwrap().unwrap();
+        for socket in [&server, &client] {
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        }
+        client.connect(at(ip(1), 53)).unwrap();
+        client.send(b"who").unwrap();
+        let mut buffer = [0; 16];
+        let (len, from) = server.recv_from(&mut buffer).unwrap();
+        assert_eq!(&buffer[..len], b"who");
+        server.send_to(b"me", from).unwrap();
+        // A connected socket hears only the address it asked: the answer was
+        // translated back.
+        assert_eq!(client.recv(&mut buffer).unwrap(), 2);
+        apply(&world.pods[0], &Redirect { dns: false, ..Redirect::default() }).unwrap();
+        assert_eq!(hear(&world.pods[0], at(ip(1), 53)), Err(ConnectionRefused), "tcp goes to the outbound port");
+    }
+}
+
+fn bypass_inbound() {
+    for ip in BOTH {
+        let world = client_and_server(ip);
+        apply(&world.pods[1], &Redirect { inbound: false, ..Redirect::default() }).unwrap();
+        assert!(hear(&world.pods[0], at(ip(1), 80)).unwrap().starts_with("app "));
+        assert_eq!(hear(&world.pods[1], at(ip(0), 80)), Err(ConnectionRefused), "out is still captured");
+    }
+}
+
+fn reroute() {
+    for ip in BOTH {
+        let world = client_and_server(ip);
+        let redirect = Redirect { reroute_interfaces: vec!["eth0".into()], ..Redirect::default() };
+        apply(&world.pods[1], &redirect).unwrap();
+        assert_eq!(verify(&world.pods[1], &redirect).unwrap(), Standing::InPlace);
+        serve(&world.pods[1], at(any(ip(1)), 15001), "proxy");
+        assert!(hear(&world.pods[0], at(ip(1), 80)).unwrap().starts_with("proxy "));
+    }
+}
+
+fn restore() {
+    for ip in BOTH {
+        let world = client_and_server(ip);
+        for _ in 0..2 {
+            apply(&world.pods[0], &Redirect::default()).unwrap();
+            apply(&world.pods[1], &Redirect::default()).unwrap();
+            assert_eq!(hear(&world.pods[0], at(ip(1), 80)), Err(ConnectionRefused));
+            for pod in &world.pods {
+                remove(pod).unwrap();
+                remove(pod).unwrap();
+                assert_eq!(verify(pod, &Redirect::default()).unwrap(), Standing::Absent);
+            }
+            assert!(hear(&world.pods[0], at(ip(1), 80)).unwrap().starts_with("app "));
+        }
+    }
+}
+
+fn standing() {
+    let world = World::new(1);
+    let pod = &world.pods[0];
+    let variants = [
+        Redirect::default(),
+        Redirect { dns: false, ..Redirect::default() },
+        Redirect { inbound: false, ..Redirect::default() },
+        Redirect { reroute_interfaces: vec!["eth0".into(), "tap9".into()], ..Redirect::default() },
+    ];
+    for there in &variants {
+        apply(pod, there).unwrap();
+        for wanted in &variants {
+            let found = verify(pod, wanted).unwrap();
+            // Not having asked for dns is content with rules that have it not.
+            assert_eq!(found == Standing::InPlace, there == wanted, "{there:?} seen as {wanted:?}: {found:?}");
+        }
+    }
+    remove(pod).unwrap();
+    assert_eq!(verify(pod, &Redirect::default()).unwrap(), Standing::Absent);
+}
+
+fn again() {
+    let world = World::new(1);
+    let pod = &world.pods[0];
+    for redirect in [Redirect::default(), Redirect::default(), Redirect { dns: false, ..Redirect::default() }] {
+        apply(pod, &redirect).unwrap();
+        assert_eq!(verify(pod, &redirect).unwrap(), Standing::InPlace);
+    }
+}
+
+fn survives() {
+    use std::io::{Read, Write};
+    for ip in BOTH {
+        let world = World::new(2);
+        let redirect = Redirect::default();
+        apply(&world.pods[0], &redirect).unwrap();
+        let proxy = world.pods[0].run(|| std::net::TcpListener::bind(at(any(ip(0)), 15001))).unwrap().unwrap();
+        let mut client =
+            world.pods[0].run(|| std::net::TcpStream::connect_timeout(&at(ip(1), 80), PATIENCE)).unwrap().unwrap();
+        let (mut accepted, _) = proxy.accept().unwrap();
+        for _ in 0..3 {
+            apply(&world.pods[0], &redirect).unwrap();
+            accepted.write_all(b"still").unwrap();
+            let mut heard = [0; 5];
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            client.read_exact(&mut heard).unwrap();
+            client.write_all(b"here!").unwrap();
+            accepted.set_read_timeout(Some(PATIENCE)).unwrap();
+            accepted.read_exact(&mut heard).unwrap();
+        }
+    }
+}
