@@ -1,9 +1,287 @@
 //! What Kubernetes, or a file, told us, in our words.
 //!
 //! A [`Fact`] says how one object is now, or that it is gone. Where it came from, and how it was
-//! spelled there, is not known behind this line.
+//! spelled there, is not known behind this line: values are parsed, defaults are filled in, and
+//! what we do not understand is either absent (and was reported where it was read) or, in a policy,
+//! named, because a policy that is half understood must close and not open.
 
-use mesh::Str;
+mod entry;
+mod policy;
+
+pub use entry::{Entry, EntryAddress, Resolution, ServiceEntry, Vip, WorkloadEntry};
+pub use policy::{AuthorizationPolicy, MtlsMode, PeerAuthentication, PolicyAction, PolicyRule, Term};
+
+use mesh::{
+    Str,
+    service::{AppProtocol, IpFamilies},
+    workload::Locality,
+};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
+
+/// Labels, or the labels that a selector asks for.
+pub type Labels = BTreeMap<Str, Str>;
+
+/// What we were told of one object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fact {
+    /// How a namespace is.
+    Namespace(Namespace),
+    /// That a service account is there.
+    ServiceAccount(Meta),
+    /// How a node is.
+    Node(Node),
+    /// How a pod is.
+    Pod(Box<Pod>),
+    /// How a service is.
+    Service(Box<Service>),
+    /// How a slice of endpoints is.
+    EndpointSlice(Box<EndpointSlice>),
+    /// How a service entry is.
+    ServiceEntry(Box<ServiceEntry>),
+    /// How a workload entry is.
+    WorkloadEntry(Box<WorkloadEntry>),
+    /// How an authorization policy is.
+    AuthorizationPolicy(Box<AuthorizationPolicy>),
+    /// How a peer authentication is.
+    PeerAuthentication(Box<PeerAuthentication>),
+    /// The object could not be understood. What is known of it stays; if nothing is, this holds,
+    /// which is the closed reading of it.
+    Otherwise(Box<Fact>),
+    /// An object is gone.
+    Removed(FactKey),
+}
+
+/// Which object a fact is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FactKey {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace; "" for kinds that are in none.
+    pub namespace: Str,
+    /// Its name.
+    pub name: Str,
+}
+
+/// The kinds of which there are facts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// v1 Namespace.
+    Namespace,
+    /// v1 ServiceAccount.
+    ServiceAccount,
+    /// v1 Node.
+    Node,
+    /// v1 Pod.
+    Pod,
+    /// v1 Service.
+    Service,
+    /// discovery.k8s.io EndpointSlice.
+    EndpointSlice,
+    /// networking.istio.io ServiceEntry.
+    ServiceEntry,
+    /// networking.istio.io WorkloadEntry.
+    WorkloadEntry,
+    /// security.istio.io AuthorizationPolicy.
+    AuthorizationPolicy,
+    /// security.istio.io PeerAuthentication.
+    PeerAuthentication,
+}
+
+impl fmt::Display for FactKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.namespace {
+            "" => write!(f, "{:?} {}", self.kind, self.name),
+            namespace => write!(f, "{:?} {namespace}/{}", self.kind, self.name),
+        }
+    }
+}
+
+impl Fact {
+    /// Which object it is about.
+    pub fn key(&self) -> FactKey {
+        let (kind, meta) = match self {
+            Self::Namespace(it) => (Kind::Namespace, &it.meta),
+            Self::ServiceAccount(meta) => (Kind::ServiceAccount, meta),
+            Self::Node(it) => (Kind::Node, &it.meta),
+            Self::Pod(it) => (Kind::Pod, &it.meta),
+            Self::Service(it) => (Kind::Service, &it.meta),
+            Self::EndpointSlice(it) => (Kind::EndpointSlice, &it.meta),
+            Self::ServiceEntry(it) => (Kind::ServiceEntry, &it.meta),
+            Self::WorkloadEntry(it) => (Kind::WorkloadEntry, &it.meta),
+            Self::AuthorizationPolicy(it) => (Kind::AuthorizationPolicy, &it.meta),
+            Self::PeerAuthentication(it) => (Kind::PeerAuthentication, &it.meta),
+            Self::Otherwise(fact) => return fact.key(),
+            Self::Removed(key) => return key.clone(),
+        };
+        FactKey { kind, namespace: meta.namespace.clone(), name: meta.name.clone() }
+    }
+}
+
+/// What every object has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// Namespace; "" for kinds that are in none.
+    pub namespace: Str,
+    /// Name.
+    pub name: Str,
+    /// Labels.
+    pub labels: Labels,
+    /// When it was created (RFC 3339, UTC, so that earlier sorts first), if anybody said.
+    pub created: Option<Str>,
+}
+
+impl Meta {
+    /// An object of this name, without labels.
+    pub fn named(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into(), ..Self::default() }
+    }
+
+    /// By which the oldest object wins; the smaller name when nobody said when.
+    pub fn age(&self) -> (bool, Option<Str>, Str) {
+        (self.created.is_none(), self.created.clone(), self.name.clone())
+    }
+}
+
+/// A namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespace {
+    /// Name and labels.
+    pub meta: Meta,
+    /// How endpoints are chosen where the service does not say.
+    pub distribution: Option<Distribution>,
+}
+
+/// A node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Name and labels.
+    pub meta: Meta,
+    /// Where it is.
+    pub locality: Locality,
+}
+
+/// A pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Name and labels.
+    pub meta: Meta,
+    /// `metadata.uid`.
+    pub uid: Str,
+    /// The node it is on; "" for none yet.
+    pub node: Str,
+    /// Its service account.
+    pub service_account: Str,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Its `Ready` condition.
+    pub ready: bool,
+    /// It is being deleted.
+    pub terminating: bool,
+    /// It uses the node's network.
+    pub host_network: bool,
+    /// The node agent has put the node proxy before it.
+    pub captured: bool,
+    /// Its TCP ports that have a name.
+    pub ports: BTreeMap<Str, u16>,
+    /// What controls it: (kind, name).
+    pub owner: Option<(Str, Str)>,
+}
+
+/// Where a pod is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// It is not running yet, or nobody said.
+    #[default]
+    Pending,
+    /// It runs.
+    Running,
+    /// It ended well.
+    Succeeded,
+    /// It ended badly.
+    Failed,
+}
+
+/// A service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// Name and labels.
+    pub meta: Meta,
+    /// It is only another name for something (`ExternalName`); nothing is published for it.
+    pub alias: bool,
+    /// Its cluster addresses; none when it is headless.
+    pub addresses: Vec<IpAddr>,
+    /// The pods behind it; empty: only slices say.
+    pub selector: Labels,
+    /// Its TCP ports.
+    pub ports: Vec<ServicePort>,
+    /// Only endpoints on the caller's node are used.
+    pub only_local: bool,
+    /// How endpoints are chosen.
+    pub distribution: Option<Distribution>,
+    /// Endpoints that are not ready are used.
+    pub publish_not_ready: bool,
+    /// Address families.
+    pub ip_families: IpFamilies,
+}
+
+/// A port of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Its name; may be "".
+    pub name: Str,
+    /// Its number.
+    pub port: u16,
+    /// Where the pods listen.
+    pub target: TargetPort,
+    /// What is spoken.
+    pub app_protocol: AppProtocol,
+}
+
+/// Where the pods of a service listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPort {
+    /// On this port.
+    Number(u16),
+    /// On the container port of this name.
+    Name(Str),
+}
+
+/// Which endpoints are preferred (`trafficDistribution`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distribution {
+    /// None.
+    Any,
+    /// Those in the caller's zone.
+    SameZone,
+    /// Those on the caller's node.
+    SameNode,
+}
+
+/// A slice of a service's endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// Name and labels.
+    pub meta: Meta,
+    /// The name of the service; "" when it is for none.
+    pub service: Str,
+    /// Its endpoints.
+    pub endpoints: Vec<SliceEndpoint>,
+    /// Its TCP ports: name → number.
+    pub ports: BTreeMap<Str, u16>,
+}
+
+/// One endpoint of a slice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SliceEndpoint {
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// It takes traffic.
+    pub ready: bool,
+    /// The pod that it is.
+    pub pod: Option<Str>,
+}
 
 /// What the certificate authority asks about pods before it gives a node proxy somebody else's certificate.
 pub trait PodLookup: Send + Sync {

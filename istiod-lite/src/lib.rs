@@ -6,6 +6,8 @@ use std::{ffi::OsString, process::ExitCode};
 pub mod authn;
 pub mod ca;
 pub mod facts;
+pub mod files;
+pub mod index;
 
 /// The whole of the program: `istiod-lite discovery --config-dir DIR --state-dir DIR`.
 /// `args` begins with the name of the program.
