@@ -52,11 +52,7 @@ impl Node {
     pub(crate) fn to_wire(&self) -> proto::discovery::Node {
         let text = |text: &String| Value { kind: Some(value::Kind::StringValue(text.clone())) };
         let fields = self.metadata.iter().map(|(key, value)| (key.clone(), text(value))).collect();
-        proto::discovery::Node {
-            id: self.id.clone(),
-            cluster: self.cluster.clone(),
-            metadata: Some(Struct { fields }),
-        }
+        proto::discovery::Node { id: self.id.clone(), cluster: self.cluster.clone(), metadata: Some(Struct { fields }) }
     }
 
     pub(crate) fn of_wire(node: proto::discovery::Node) -> Self {

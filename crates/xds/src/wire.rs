@@ -10,6 +10,12 @@ use bytes::Bytes;
 
 pub use proto::discovery::{DeltaDiscoveryRequest as Request, Status};
 
+/// Path of the stream.
+pub const METHOD: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+
+/// Name of the gRPC service.
+pub const SERVICE: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
+
 /// `DeltaDiscoveryResponse`, with each resource encoded.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Response {

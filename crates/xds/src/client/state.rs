@@ -1,1 +1,158 @@
-//! What a client knows and answers; pure.
+//! What a client knows and what it answers. Pure: no clock, no socket, no task.
+//!
+//! It remembers the version of every resource it took, so that after a lost stream it is sent
+//! only what changed; it does not hold the resources, which are the sink's.
+
+use crate::{
+    Kind, Node,
+    codec::{self, DecodeError},
+    limits,
+    wire::{Request, Response, Status},
+};
+use mesh::{Change, Str};
+use std::{collections::HashMap, fmt::Write};
+
+/// A client of delta ADS.
+#[derive(Debug)]
+pub struct Client {
+    node: Node,
+    known: [Known; 2],
+}
+
+/// What it has of one kind.
+#[derive(Debug, Default)]
+struct Known {
+    /// Name → version of everything that was taken and not removed.
+    versions: HashMap<Str, Str>,
+    /// A response has been handled, on this stream or an earlier one.
+    answered: bool,
+    /// A response has been handled on this stream.
+    answered_now: bool,
+}
+
+/// A resource that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its name, as far as it could be read.
+    pub name: String,
+    /// Why.
+    pub reason: DecodeError,
+}
+
+/// What a response comes to.
+#[derive(Debug)]
+pub struct Received {
+    /// What it is about.
+    pub kind: Kind,
+    /// To apply, in this order and in one piece, before `reply` is sent.
+    pub changes: Vec<Change>,
+    /// The ACK or NACK.
+    pub reply: Request,
+    /// What was refused.
+    pub refused: Vec<Refused>,
+}
+
+/// A response of a kind that was never asked for. It is not answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the control plane sent resources of type {0:?}, which were not asked for")]
+pub struct Unasked(pub String);
+
+impl Client {
+    /// A client that knows nothing yet.
+    pub fn new(node: Node) -> Self {
+        Self { node, known: Default::default() }
+    }
+
+    /// The first requests of a new stream, in the order in which they are sent.
+    pub fn open(&mut self) -> [Request; 2] {
+        for known in &mut self.known {
+            known.answered_now = false;
+        }
+        Kind::ALL.map(|kind| {
+            let versions = self.known[kind.index()].versions.iter();
+            Request {
+                node: Some(self.node.to_wire()),
+                type_url: kind.type_url().into(),
+                initial_resource_versions: versions.map(|(name, v)| (name.to_string(), v.to_string())).collect(),
+                ..Request::default()
+            }
+        })
+    }
+
+    /// Every kind has been answered at least once, so what was there at the start is known.
+    pub fn synced(&self) -> bool {
+        self.known.iter().all(|known| known.answered)
+    }
+
+    /// Every kind has been answered on the stream that [`Self::open`] began.
+    pub fn current(&self) -> bool {
+        self.known.iter().all(|known| known.answered_now)
+    }
+
+    /// How many resources of a kind it has.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.known[kind.index()].versions.len()
+    }
+
+    /// Takes a response: what can be read is to be applied, what cannot is refused alone.
+    pub fn receive(&mut self, response: Response) -> Result<Received, Unasked> {
+        let Some(kind) = Kind::of_type_url(&response.type_url) else {
+            return Err(Unasked(response.type_url.chars().take(200).collect()));
+        };
+        let known = &mut self.known[kind.index()];
+        let mut changes = Vec::with_capacity(response.resources.len() + response.removed_resources.len());
+        let mut refused = Vec::new();
+        for bytes in &response.resources {
+            match codec::decode(kind, bytes).and_then(|decoded| known.take(decoded)) {
+                Ok(change) => changes.push(change),
+                // What was known of it stays in force, and its version stays remembered.
+                Err((name, reason)) => refused.push(Refused { name, reason }),
+            }
+        }
+        // Updates first: a name that is on both lists ends up removed, as with Istio's proxy.
+        for name in response.removed_resources {
+            let name = Str::from(name);
+            known.versions.remove(&name);
+            changes.push(match kind {
+                Kind::Address => Change::RemoveAddress(name),
+                Kind::Authorization => Change::RemovePolicy(name),
+            });
+        }
+        known.answered = true;
+        known.answered_now = true;
+        let reply = Request {
+            type_url: response.type_url,
+            response_nonce: response.nonce,
+            error_detail: (!refused.is_empty()).then(|| Status { code: 0, message: reasons(&refused) }),
+            ..Request::default()
+        };
+        Ok(Received { kind, changes, reply, refused })
+    }
+}
+
+impl Known {
+    fn take(&mut self, decoded: codec::Decoded) -> Result<Change, (String, DecodeError)> {
+        if self.versions.len() >= limits::RESOURCES_MAX && !self.versions.contains_key(&decoded.name) {
+            return Err((decoded.name.to_string(), DecodeError::TooMany));
+        }
+        self.versions.insert(decoded.name, decoded.version);
+        Ok(decoded.change)
+    }
+}
+
+/// `name: reason` of each, as far as it fits.
+fn reasons(refused: &[Refused]) -> String {
+    let mut text = String::new();
+    for (n, Refused { name, reason }) in refused.iter().enumerate() {
+        if text.len() >= limits::NACK_BYTES_MAX {
+            let _ = write!(text, "; and {} more", refused.len() - n);
+            break;
+        }
+        let separator = if n == 0 { "" } else { "; " };
+        let _ = write!(text, "{separator}{name}: {reason}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;
