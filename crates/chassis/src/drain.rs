@@ -75,11 +75,19 @@ impl Drain {
         let mut phase = self.phase.subscribe();
         let Ok(draining) = phase.wait_for(|p| *p != Phase::Running).await.map(|p| *p) else { return true };
         let complete = match draining {
-            Phase::Draining { deadline } => timeout_at(deadline, self.work.wait()).await.is_ok(),
+            Phase::Draining { deadline } => tokio::select! {
+                complete = timeout_at(deadline, self.work.wait()) => complete.is_ok(),
+                _ended = phase.wait_for(|p| *p == Phase::Over) => self.work.is_empty(),
+            },
             Phase::Running | Phase::Over => self.work.is_empty(),
         };
         self.phase.send_replace(Phase::Over);
         complete
+    }
+
+    /// Tells everybody to stop now, whatever the deadline was.
+    pub fn end(&self) {
+        self.phase.send_replace(Phase::Over);
     }
 
     /// How many guards are held.

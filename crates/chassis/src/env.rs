@@ -36,6 +36,7 @@ pub trait Strings {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProcessEnvironment;
 
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
 impl Strings for ProcessEnvironment {
     fn value(&self, name: &str) -> Option<String> {
         // Bytes that are no text become a text that no parser takes, and so an error that names the key.

@@ -26,8 +26,8 @@ pub const LOG_LINES_QUEUED_MAX: usize = 16 * 1024;
 /// Bytes the log writer gathers before it calls the kernel: one write for some 200 lines.
 pub const LOG_BATCH_BYTES: usize = 64 * 1024;
 
-/// The longest log line; the rest is cut off and the cut is shown. A peer's text must not fill a disk.
-pub const LOG_LINE_BYTES_MAX: usize = 16 * 1024;
+/// The longest value in a log line; the rest is cut off and the cut is shown. A peer's text must not fill a disk.
+pub const LOG_VALUE_BYTES_MAX: usize = 4 * 1024;
 
 /// The largest file of objects that is read: 10,000 documents of 1.5 KiB.
 pub const OBJECT_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;

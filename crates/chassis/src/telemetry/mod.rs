@@ -1,6 +1,22 @@
 //! Log lines: made on the thread that logs, written by one thread of their own.
+//!
+//! A plain line is `<time>\t<level>\t<target>[:span{fields}]\t<message>\t<key=value …>`, a JSON line
+//! has `level`, `time`, `scope`, `message` and the fields. Text that came from a peer cannot begin a new
+//! line or colour a terminal: control characters are written as escapes, strings are quoted.
+//!
+//! Rooms: `line` (an event → a line) · `text` (values → safe text) · `writer` (lines → standard
+//! output) · `filter` (which lines, changed while running).
 
-use std::{str::FromStr, sync::Arc};
+mod filter;
+mod line;
+mod text;
+mod writer;
+
+pub use filter::{BadFilter, Level};
+pub use writer::dropped;
+
+use std::str::FromStr;
+use tracing_subscriber::layer::SubscriberExt;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,36 +45,52 @@ impl FromStr for Format {
     }
 }
 
-/// A filter that cannot be parsed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("log filter {filter:?} is wrong ({reason}): write a level such as debug, or pairs such as info,access=off")]
-pub struct BadFilter {
-    /// What was asked for.
-    pub filter: String,
-    /// Why it cannot be.
-    pub reason: String,
+/// The log of this process. Dropping it writes out what is waiting.
+#[derive(Debug)]
+#[must_use = "dropping the log at once loses lines that are logged later"]
+pub struct Log {
+    level: Level,
+    writer: writer::Writer,
 }
 
-/// Changes what is logged, while the process runs. Clones change the same.
-#[derive(Clone)]
-pub struct Level {
-    _inner: Arc<()>,
+impl Log {
+    /// Changes what is logged.
+    pub fn level(&self) -> Level {
+        self.level.clone()
+    }
+
+    /// Waits, for a second at most, until every line so far is written.
+    pub fn flush(&self) {
+        self.writer.flush();
+    }
 }
 
-impl Level {
-    /// Replaces the filter, in the syntax of `RUST_LOG`.
-    pub fn set(&self, filter: &str) -> Result<(), BadFilter> {
-        let _ = filter;
-        todo!("lands next")
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.flush();
     }
+}
 
-    /// Goes back to the filter the process began with.
-    pub fn reset(&self) {
-        todo!("lands next")
-    }
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The filter is wrong.
+    #[error(transparent)]
+    Filter(#[from] BadFilter),
+    /// There is one already.
+    #[error("the log of this process was started twice")]
+    StartedTwice,
+    /// The system gives no thread.
+    #[error("cannot start the log writer's thread: raise the limit of processes")]
+    Thread(#[source] std::io::Error),
+}
 
-    /// The filter that is in force.
-    pub fn current(&self) -> String {
-        todo!("lands next")
-    }
+/// Starts the log of this process, on standard output. `filter` has the syntax of `RUST_LOG`.
+pub fn start(format: Format, filter: &str) -> Result<Log, LogError> {
+    let (layer, level) = filter::layer(filter)?;
+    let (writer, sink) = writer::start(std::io::stdout()).map_err(LogError::Thread)?;
+    let lines = line::Lines::new(format, std::time::SystemTime::now, move |line| sink.send(line));
+    let subscriber = tracing_subscriber::registry().with(layer).with(lines);
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::StartedTwice)?;
+    Ok(Log { level, writer })
 }
