@@ -21,6 +21,7 @@ use super::netns::Netns;
 const NAME_BYTES_MAX: usize = 15;
 
 // From linux/if_link.h, if_addr.h, rtnetlink.h and veth.h.
+const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
@@ -37,6 +38,9 @@ const RTA_GATEWAY: u16 = 5;
 const RTA_PREFSRC: u16 = 7;
 const RTA_VIA: u16 = 18;
 const RTNH_F_ONLINK: u32 = 4;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NUD_PERMANENT: u8 = 0x80;
 const PROTOCOL_STATIC: u8 = 4;
 
 /// One end of a pair of virtual Ethernet interfaces.
@@ -157,6 +161,28 @@ impl Links {
         Ok(self.addresses()?.iter().any(|(_, net)| net.addr() == address))
     }
 
+    /// The hardware address of an interface.
+    pub fn hardware_address(&self, name: &str) -> io::Result<[u8; 6]> {
+        let found = self.link(name)?;
+        let value = found.get(16..).and_then(|rest| attribute(rest, IFLA_ADDRESS));
+        let value = value.and_then(|value| value.try_into().ok());
+        value.ok_or_else(|| io::Error::other(format!("{name} has no hardware address")))
+    }
+
+    /// Says for good which hardware address a neighbour has, so that nobody
+    /// need ask: asking costs the first packets, and in IPv6 up to seconds
+    /// while a link is new.
+    pub fn pin_neighbour(&self, device: &str, neighbour: IpAddr, hardware: [u8; 6]) -> io::Result<()> {
+        let act = || {
+            let mut fixed = [family(neighbour), 0, 0, 0, 0, 0, 0, 0, NUD_PERMANENT, 0, 0, 0];
+            fixed[4..8].copy_from_slice(&self.index(device)?.to_ne_bytes());
+            let mut message = Message::new(libc::RTM_NEWNEIGH, F_CREATE | F_REPLACE, &fixed);
+            message.attribute(NDA_DST, &octets(neighbour)).attribute(NDA_LLADDR, &hardware);
+            self.socket.request(message)
+        };
+        act().map_err(|error| about(error, format_args!("pin the neighbour {neighbour} on {device}")))
+    }
+
     fn set_flags(&self, name: &str, flags: u32) -> io::Result<()> {
         let mut message = Message::new(libc::RTM_NEWLINK, 0, &link_header(0, flags, libc::IFF_UP as u32));
         message.text(IFLA_IFNAME, checked(name)?);
@@ -200,17 +226,35 @@ impl Links {
 
     /// The kernel's number for an interface.
     fn index(&self, name: &str) -> io::Result<u32> {
+        number(&self.link(name)?, 4).ok_or_else(|| io::Error::other("the kernel's answer is cut off"))
+    }
+
+    /// What the kernel says of an interface.
+    fn link(&self, name: &str) -> io::Result<Vec<u8>> {
         let mut message = Message::new(libc::RTM_GETLINK, 0, &link_header(0, 0, 0));
         message.text(IFLA_IFNAME, checked(name)?);
         let found = self.socket.answered(message).map_err(|error| about(error, format_args!("find {name}")))?;
-        let index = found.first().and_then(|(_, content)| number(content, 4));
-        index.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no interface {name}")))
+        let first = found.into_iter().next().map(|(_, content)| content);
+        first.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no interface {name}")))
     }
 
     fn links(&self) -> io::Result<HashMap<u32, String>> {
         let found = self.socket.dump(Message::new(libc::RTM_GETLINK, 0, &link_header(0, 0, 0)))?;
         let parse = |content: &[u8]| Some((number(content, 4)?, text(attribute(content.get(16..)?, IFLA_IFNAME)?)));
         Ok(found.iter().filter_map(|(_, content)| parse(content)).collect())
+    }
+}
+
+/// Readies a new namespace: loopback up, and IPv6 addresses of the links that
+/// are still to come usable at once. Without it a link's own IPv6 address is
+/// on probation for two seconds, and who forwards to it cannot even ask for
+/// its neighbour. Call it before the first link is made.
+pub fn settle(netns: &Netns) -> io::Result<()> {
+    Links::open(netns)?.up("lo")?;
+    match set_kernel_setting(netns, "net/ipv6/conf/default/accept_dad", "0") {
+        // A kernel without IPv6 has no such setting.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 

@@ -66,17 +66,18 @@ fn spread() {
 
 fn unanswered() {
     for (_, vip) in BOTH {
-        let world = World::new(1);
-        Links::open(&world.node).unwrap().add_route(&blackhole_route(vip())).unwrap();
+        let world = World::new(2);
+        route_to(&world, vip(), "veth1");
         apply_services(&world.node, &rules(vec![service(vip(), Protocol::Tcp, &[])])).unwrap();
-        assert_eq!(hear(&world.pods[0], at(vip(), 80)), Err(ConnectionRefused));
-        assert_eq!(hear(&world.node, at(vip(), 80)), Err(ConnectionRefused));
+        assert_eq!(hear(&world.node, at(vip(), 80)), Err(ConnectionRefused), "from the node");
+        assert_eq!(hear(&world.pods[0], at(vip(), 80)), Err(ConnectionRefused), "from a pod");
     }
 }
 
 /// A node needs some route for a Service address, as its default route is.
-fn blackhole_route(vip: IpAddr) -> Route {
-    Route::device(ipnet::IpNet::new(vip, if vip.is_ipv4() { 32 } else { 128 }).unwrap(), "veth0")
+fn route_to(world: &World, vip: IpAddr, device: &str) {
+    let net = ipnet::IpNet::new(vip, if vip.is_ipv4() { 32 } else { 128 }).unwrap();
+    Links::open(&world.node).unwrap().add_route(&Route::device(net, device)).unwrap();
 }
 
 fn udp() {
@@ -111,7 +112,7 @@ fn from_node() {
     for (ip, vip) in BOTH {
         let world = World::new(1);
         serve(&world.pods[0], at(ip(0), 8080), "app");
-        Links::open(&world.node).unwrap().add_route(&blackhole_route(vip())).unwrap();
+        route_to(&world, vip(), "veth0");
         apply_services(&world.node, &rules(vec![service(vip(), Protocol::Tcp, &[ip(0)])])).unwrap();
         assert!(hear(&world.node, at(vip(), 80)).unwrap().starts_with("app "));
     }

@@ -102,7 +102,10 @@ fn dns() {
         apply(&world.pods[0], &Redirect::default()).unwrap();
         serve(&world.pods[0], at(any(ip(0)), 15053), "dns");
         assert!(hear(&world.pods[0], at(ip(1), 53)).unwrap().starts_with("dns "));
-        let server = world.pods[0].run(|| UdpSocket::bind(at(any(ip(0)), 15053))).unwrap().unwrap();
+        // Queries arrive at loopback, and a datagram socket that is bound to
+        // it answers from there.
+        let loopback = if ip(0).is_ipv4() { "127.0.0.1" } else { "::1" }.parse().unwrap();
+        let server = world.pods[0].run(|| UdpSocket::bind(at(loopback, 15053))).unwrap().unwrap();
         let client = world.pods[0].run(|| UdpSocket::bind(at(any(ip(0)), 0))).unwrap().unwrap();
         for socket in [&server, &client] {
             socket.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::sockopt::{Ip6tOriginalDst, Mark, OriginalDst};
 use nix::sys::socket::{getsockopt, setsockopt};
 use nix::unistd::{getegid, geteuid};
-use ztunnel::net::links::{Links, Route, VethEnd, create_veth, kernel_setting, set_kernel_setting};
+use ztunnel::net::links::{Links, Route, VethEnd, create_veth, kernel_setting, set_kernel_setting, settle};
 use ztunnel::net::netns::Netns;
 
 use crate::Case;
@@ -56,7 +56,7 @@ impl World {
     pub(crate) fn new(pods: usize) -> Self {
         let node = Netns::new().unwrap();
         let links = Links::open(&node).unwrap();
-        links.up("lo").unwrap();
+        settle(&node).unwrap();
         set_kernel_setting(&node, "net/ipv4/ip_forward", "1").unwrap();
         set_kernel_setting(&node, "net/ipv6/conf/all/forwarding", "1").unwrap();
         let pods = (0..pods).map(|number| add_pod(&node, &links, number)).collect();
@@ -66,10 +66,10 @@ impl World {
 
 fn add_pod(node: &Netns, node_links: &Links, number: usize) -> Netns {
     let pod = Netns::new().unwrap();
+    settle(&pod).unwrap();
     let host_end = format!("veth{number}");
     create_veth(VethEnd { netns: node, name: &host_end }, VethEnd { netns: &pod, name: "eth0" }).unwrap();
     let links = Links::open(&pod).unwrap();
-    links.up("lo").unwrap();
     links.up("eth0").unwrap();
     node_links.up(&host_end).unwrap();
     for (own, gateway, any) in [(pod_v4(number), "10.0.0.1", "0.0.0.0/0"), (pod_v6(number), "fd00::1", "::/0")] {
@@ -80,6 +80,8 @@ fn add_pod(node: &Netns, node_links: &Links, number: usize) -> Netns {
         node_links.add_route(&Route::device(ipnet::IpNet::new(own, bits).unwrap(), &host_end)).unwrap();
         links.add_route(&Route::device(ipnet::IpNet::new(gateway, bits).unwrap(), "eth0")).unwrap();
         links.add_route(&Route::via(any.parse().unwrap(), gateway, "eth0")).unwrap();
+        links.pin_neighbour("eth0", gateway, node_links.hardware_address(&host_end).unwrap()).unwrap();
+        node_links.pin_neighbour(&host_end, own, links.hardware_address("eth0").unwrap()).unwrap();
     }
     pod
 }
