@@ -276,7 +276,5 @@ pub(crate) fn into_io(error: h2::Error) -> io::Error {
     io::Error::new(kind, error)
 }
 
-#[expect(dead_code, reason = "the numbers are checked against each other")]
-const fn a_stream_holds_what_a_write_asks_for() {
-    assert!(RESERVE_BYTES_MAX <= limits::SEND_BUFFER_BYTES);
-}
+// A write must not ask for more than it could ever be granted.
+const _: () = assert!(RESERVE_BYTES_MAX <= limits::SEND_BUFFER_BYTES);

@@ -94,8 +94,8 @@ fn port_number(text: &str) -> Option<u16> {
 
 /// A hostname in lower case: letters, digits, hyphens, underscores; labels of 1 to 63, 253 in all.
 ///
-/// A last label that begins with a digit is refused: `127.1`, `0x7f.1` and `2130706433` are
-/// addresses to some readers, and no top-level domain begins so.
+/// A last label that is a number is refused: `127.1`, `0x7f.1` and `2130706433` are addresses to
+/// some readers.
 fn hostname(text: &str) -> Option<Str> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -103,11 +103,14 @@ fn hostname(text: &str) -> Option<Str> {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
+    let text = text.to_ascii_lowercase();
     let last = text.rsplit('.').next()?;
-    let good = text.len() <= mesh::limits::NAME_BYTES_MAX
-        && text.split('.').all(label)
-        && !last.starts_with(|c: char| c.is_ascii_digit());
-    good.then(|| text.to_ascii_lowercase().into())
+    let number = match last.strip_prefix("0x") {
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => last.bytes().all(|b| b.is_ascii_digit()),
+    };
+    let good = text.len() <= mesh::limits::NAME_BYTES_MAX && text.split('.').all(label) && !number;
+    good.then(|| text.into())
 }
 
 /// What an error may repeat of a stranger's text.

@@ -96,6 +96,11 @@ impl Baggage {
         (!text.is_empty()).then_some(text)
     }
 
+    /// Adds that header, where there is something to say.
+    pub fn insert(&self, headers: &mut HeaderMap) {
+        super::put(headers, super::BAGGAGE, self.print());
+    }
+
     /// Takes one `key=value;properties`, where it is one of ours.
     fn take(&mut self, member: &str) {
         let member = member.split(';').next().unwrap_or_default();

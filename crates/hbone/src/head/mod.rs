@@ -90,7 +90,7 @@ impl ConnectHead {
         target.authority = Some(self.authority.to_http());
         *request.uri_mut() = Uri::from_parts(target).expect("an authority alone is a URI");
         let headers = request.headers_mut();
-        put(headers, BAGGAGE, self.baggage.print());
+        self.baggage.insert(headers);
         put(headers, FORWARDED, self.forwarded.as_ref().and_then(Forwarded::print));
         put(headers, TRACEPARENT, self.traceparent.map(|trace| trace.to_string()));
         put(headers, FORWARDED_NETWORK, self.forwarded_network.as_deref().map(str::to_owned));

@@ -22,6 +22,7 @@ fn a_target_is_an_address_or_a_hostname_with_a_port() {
         ("Web.Shop:80", "host web.shop 80"),
         ("my_db:5432", "host my_db 5432"),
         ("10-0-0-1.pod:1", "host 10-0-0-1.pod 1"),
+        ("3scale:80", "host 3scale 80"),
         // one spelling for each address
         ("[::ffff:10.0.0.1]:80", "address 10.0.0.1:80"),
         ("010.0.0.1:80", "no host"),
@@ -202,12 +203,12 @@ proptest! {
         authority in any_authority(),
         baggage in any_baggage(),
         client in proptest::option::of(any_authority()),
-        host in proptest::option::of("[a-z][a-z0-9.]{0,20}[a-z]"),
+        host in proptest::option::of("[a-z][a-z0-9_]{0,20}(\\.[a-z][a-z0-9]{0,20}){0,4}"),
         trace in any::<Option<(u128, u64)>>(),
         network in proptest::option::of("[!-~]{1,40}"),
     ) {
         let client = client.and_then(|a| match a { Authority::Address(address) => Some(address), _ => None });
-        let host = host.filter(|host| !host.contains("..")).map(|host| host.as_str().into());
+        let host = host.map(|host| host.as_str().into());
         let head = ConnectHead {
             authority,
             baggage,
