@@ -1,22 +1,23 @@
 //! What a workload proves itself with: a private key, the chain above it, and the roots it trusts.
 
-use crate::chain::{Certificate, ChainError};
+use crate::chain::{self, Certificate, ChainError};
 use mesh::Identity;
-use rustls_pki_types::{PrivatePkcs8KeyDer, TrustAnchor};
+use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor};
 use std::{
+    fmt,
     sync::{Arc, OnceLock},
     time::SystemTime,
 };
 
 /// A certified key with its chain and the roots that came with it. Shared as `Arc`.
-#[derive(Debug)]
 pub struct WorkloadCertificate {
-    pub(crate) identity: Identity,
-    pub(crate) chain: Vec<Certificate>,
-    pub(crate) roots: Vec<Certificate>,
-    pub(crate) anchors: Arc<Vec<TrustAnchor<'static>>>,
-    pub(crate) key: Arc<rustls::sign::CertifiedKey>,
-    pub(crate) server: OnceLock<Arc<rustls::ServerConfig>>,
+    identity: Identity,
+    chain: Vec<Certificate>,
+    roots: Vec<Certificate>,
+    anchors: Arc<Vec<TrustAnchor<'static>>>,
+    key: Arc<CertifiedKey>,
+    server: OnceLock<Arc<rustls::ServerConfig>>,
 }
 
 /// Why an authority's answer is no certificate of ours.
@@ -44,14 +45,30 @@ pub enum CertificateRefused {
     /// The certificate certifies another key.
     #[error("the certificate does not belong to our key: {0}")]
     OtherKey(String),
+    /// The certificate has no life left.
+    #[error("the certificate has already expired; compare the clocks of this machine and of the authority")]
+    Expired,
 }
 
 impl WorkloadCertificate {
     /// Puts together the key and the elements that an authority sent: leaf first, then
     /// intermediates, and the root or roots last.
     pub fn new(key: PrivatePkcs8KeyDer<'static>, elements: &[String]) -> Result<Self, CertificateRefused> {
-        let _ = (key, elements);
-        todo!()
+        let [leading @ .., last] = elements else { return Err(CertificateRefused::Incomplete(0)) };
+        let unreadable = |element: usize| move |source| CertificateRefused::Unreadable { element, source };
+        let mut chain = Vec::new();
+        for (element, text) in leading.iter().enumerate() {
+            chain.extend(chain::parse_pem(text).map_err(unreadable(element))?);
+        }
+        let leaf = chain.first().ok_or(CertificateRefused::Incomplete(elements.len()))?;
+        let identity = chain::identity(&leaf.der).map_err(unreadable(0))?;
+        let roots = chain::parse_pem(last).map_err(unreadable(leading.len()))?;
+        let anchors = anchors(&roots).map_err(unreadable(leading.len()))?;
+        let signing = aws_lc_rs::sign::any_supported_type(&PrivateKeyDer::Pkcs8(key));
+        let signing = signing.map_err(|e| CertificateRefused::OtherKey(e.to_string()))?;
+        let key = CertifiedKey::new(chain.iter().map(|c| c.der.clone()).collect(), signing);
+        key.keys_match().map_err(|e| CertificateRefused::OtherKey(e.to_string()))?;
+        Ok(Self { identity, chain, roots, anchors: Arc::new(anchors), key: Arc::new(key), server: OnceLock::new() })
     }
 
     /// Who this certificate names.
@@ -82,5 +99,36 @@ impl WorkloadCertificate {
     /// The leaf's serial number in decimal.
     pub fn serial(&self) -> &str {
         &self.chain[0].serial
+    }
+
+    pub(crate) fn anchors(&self) -> &Arc<Vec<TrustAnchor<'static>>> {
+        &self.anchors
+    }
+
+    pub(crate) fn key(&self) -> &Arc<CertifiedKey> {
+        &self.key
+    }
+
+    /// The server configuration of this certificate, built by the first who asks: a listener asks
+    /// for each connection, and it is always the same.
+    pub(crate) fn server(&self, build: impl FnOnce() -> rustls::ServerConfig) -> Arc<rustls::ServerConfig> {
+        Arc::clone(self.server.get_or_init(|| Arc::new(build())))
+    }
+}
+
+/// The roots as path building wants them.
+pub(crate) fn anchors(roots: &[Certificate]) -> Result<Vec<TrustAnchor<'static>>, ChainError> {
+    let anchor = |root: &Certificate| webpki::anchor_from_trusted_cert(&root.der).map(|a| a.to_owned());
+    roots.iter().map(|root| anchor(root).map_err(|e| ChainError::Der(e.to_string()))).collect()
+}
+
+/// Never prints the key.
+impl fmt::Debug for WorkloadCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkloadCertificate")
+            .field("identity", &self.identity)
+            .field("serial", &self.serial())
+            .field("not_after", &self.not_after())
+            .finish_non_exhaustive()
     }
 }

@@ -6,11 +6,46 @@
 
 use crate::{
     certificate::WorkloadCertificate,
-    verify::{Peer, PeerRefused},
+    clock::{Clock, SystemClock, TlsTime},
+    verify::{ClientVerifier, Peer, PeerRefused, ServerVerifier, refusal},
 };
 use mesh::Identity;
-use std::sync::Arc;
+use rustls::{
+    CommonState, SignatureScheme,
+    client::{ResolvesClientCert, Resumption},
+    crypto::{CryptoProvider, aws_lc_rs},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
+    sign::CertifiedKey,
+    version::TLS13,
+};
+use rustls_pki_types::ServerName;
+use std::{
+    net::Ipv4Addr,
+    sync::{Arc, LazyLock},
+    time::SystemTime,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
+
+/// The only protocol of a tunnel.
+pub const ALPN: &[u8] = b"h2";
+
+/// What both ends agree on. AES-128-GCM is first for its speed; it is as far from being broken as
+/// the P-256 keys that authenticate the session.
+pub(crate) static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+    Arc::new(CryptoProvider {
+        cipher_suites: vec![
+            aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+            aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
+        ],
+        kx_groups: vec![
+            aws_lc_rs::kx_group::X25519MLKEM768,
+            aws_lc_rs::kx_group::X25519,
+            aws_lc_rs::kx_group::SECP256R1,
+            aws_lc_rs::kx_group::SECP384R1,
+        ],
+        ..aws_lc_rs::default_provider()
+    })
+});
 
 /// Why no tunnel came to be.
 #[derive(Debug, thiserror::Error)]
@@ -24,15 +59,12 @@ pub enum HandshakeError {
     /// The peer ended the handshake, by a TLS alert; most often it does not believe us.
     #[error("the peer refused the handshake: {0}")]
     Alert(String),
-    /// The peer did not speak TLS 1.3 as we do: other protocol, version, parameters.
-    #[error("the peer does not speak TLS as this mesh does: {0}")]
+    /// The peer did not speak TLS 1.3 as we do, or our own certificate has expired.
+    #[error("no TLS session as this mesh wants it: {0}")]
     Protocol(String),
     /// The peer did not agree to HTTP/2.
     #[error("the peer did not agree to HTTP/2 (ALPN h2)")]
     NoHttp2,
-    /// Our own certificate has expired, so we do not show it.
-    #[error("our own certificate for {0} has expired")]
-    Expired(Identity),
     /// The connection broke.
     #[error("the connection broke during the handshake: {0}")]
     Io(std::io::Error),
@@ -41,14 +73,48 @@ pub enum HandshakeError {
 /// What a pod's tunnel listener says: mutual TLS, peers of the same trust domain.
 /// Built once for each certificate.
 pub fn server_config(certificate: &WorkloadCertificate) -> Arc<rustls::ServerConfig> {
-    let _ = certificate;
-    todo!()
+    certificate.server(|| server_config_at(certificate, Arc::new(SystemClock)))
+}
+
+/// As [`server_config`], by another clock.
+pub fn server_config_at(certificate: &WorkloadCertificate, clock: Arc<dyn Clock>) -> rustls::ServerConfig {
+    let mut config =
+        rustls::ServerConfig::builder_with_details(Arc::clone(&PROVIDER), Arc::new(TlsTime(Arc::clone(&clock))))
+            .with_protocol_versions(&[&TLS13])
+            .expect("our cipher suites are those of TLS 1.3")
+            .with_client_cert_verifier(Arc::new(ClientVerifier::new(certificate)))
+            .with_cert_resolver(Arc::new(Unexpired::new(certificate, clock)));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.ignore_client_order = true;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    config
 }
 
 /// What a pod says when it opens a tunnel to one of `expected`. Nobody is expected if that is empty.
 pub fn client_config(certificate: &WorkloadCertificate, expected: &[Identity]) -> Arc<rustls::ClientConfig> {
-    let _ = (certificate, expected);
-    todo!()
+    Arc::new(client_config_at(certificate, expected, Arc::new(SystemClock)))
+}
+
+/// As [`client_config`], by another clock.
+pub fn client_config_at(
+    certificate: &WorkloadCertificate,
+    expected: &[Identity],
+    clock: Arc<dyn Clock>,
+) -> rustls::ClientConfig {
+    let mut config =
+        rustls::ClientConfig::builder_with_details(Arc::clone(&PROVIDER), Arc::new(TlsTime(Arc::clone(&clock))))
+            .with_protocol_versions(&[&TLS13])
+            .expect("our cipher suites are those of TLS 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(certificate, expected)))
+            .with_client_cert_resolver(Arc::new(Unexpired::new(certificate, clock)));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.enable_sni = false;
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    config
 }
 
 /// The server's end of the handshake. The caller gives the deadline.
@@ -56,15 +122,83 @@ pub async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
     io: IO,
     config: Arc<rustls::ServerConfig>,
 ) -> Result<(tokio_rustls::server::TlsStream<IO>, Peer), HandshakeError> {
-    let _ = (io, config);
-    todo!()
+    let stream = tokio_rustls::TlsAcceptor::from(config).accept(io).await.map_err(failed)?;
+    let peer = proven(stream.get_ref().1)?;
+    Ok((stream, peer))
 }
 
 /// The client's end of the handshake. The caller gives the deadline.
+///
+/// TLS 1.3 lets the client finish first: a server that does not believe us says so only afterwards,
+/// as an error of the first read.
 pub async fn connect<IO: AsyncRead + AsyncWrite + Unpin>(
     io: IO,
     config: Arc<rustls::ClientConfig>,
 ) -> Result<(tokio_rustls::client::TlsStream<IO>, Peer), HandshakeError> {
-    let _ = (io, config);
-    todo!()
+    // The API wants a name. It is neither sent (no SNI) nor compared (the verifier looks at the SPIFFE URI).
+    let name = ServerName::from(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let stream = tokio_rustls::TlsConnector::from(config).connect(name, io).await.map_err(failed)?;
+    let peer = proven(stream.get_ref().1)?;
+    Ok((stream, peer))
+}
+
+/// Who is at the other end, once the handshake is over.
+fn proven(session: &CommonState) -> Result<Peer, HandshakeError> {
+    // rustls refuses another protocol, but lets pass a peer that names none.
+    if session.alpn_protocol() != Some(ALPN) {
+        return Err(HandshakeError::NoHttp2);
+    }
+    let certificates = session.peer_certificates().ok_or(HandshakeError::NoCertificate)?;
+    Ok(Peer::of_handshake(certificates)?)
+}
+
+/// What a failed handshake means.
+fn failed(error: std::io::Error) -> HandshakeError {
+    use rustls::Error;
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
+        return HandshakeError::Io(error);
+    };
+    match tls {
+        Error::NoCertificatesPresented => HandshakeError::NoCertificate,
+        Error::NoApplicationProtocol => HandshakeError::NoHttp2,
+        Error::AlertReceived(alert) => HandshakeError::Alert(format!("{alert:?}")),
+        other => match refusal(other) {
+            Some(refused) => HandshakeError::Refused(refused),
+            None => HandshakeError::Protocol(other.to_string()),
+        },
+    }
+}
+
+/// Shows our certificate as long as it holds. A peer must not have to tell us that we are too late.
+#[derive(Debug)]
+struct Unexpired {
+    key: Arc<CertifiedKey>,
+    not_after: SystemTime,
+    clock: Arc<dyn Clock>,
+}
+
+impl Unexpired {
+    fn new(certificate: &WorkloadCertificate, clock: Arc<dyn Clock>) -> Self {
+        Self { key: Arc::clone(certificate.key()), not_after: certificate.not_after(), clock }
+    }
+
+    fn key(&self) -> Option<Arc<CertifiedKey>> {
+        (self.clock.now().wall < self.not_after).then(|| Arc::clone(&self.key))
+    }
+}
+
+impl ResolvesServerCert for Unexpired {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.key()
+    }
+}
+
+impl ResolvesClientCert for Unexpired {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.key()
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
