@@ -278,7 +278,8 @@ impl Driver {
             let pause = match next {
                 Next::Ask(ticket) => {
                     let (authority, identity) = (Arc::clone(&self.authority), ticket.identity.clone());
-                    let task = asking.spawn(async move { timeout(CERTIFY_DEADLINE, authority.certify(&identity)).await });
+                    let task =
+                        asking.spawn(async move { timeout(CERTIFY_DEADLINE, authority.certify(&identity)).await });
                     tickets.insert(task.id(), ticket);
                     continue;
                 }

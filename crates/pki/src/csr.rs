@@ -88,7 +88,9 @@ mod tests {
         let (_, csr) = X509CertificationRequest::from_der(&der).unwrap();
         assert_eq!(csr.certification_request_info.subject.iter().count(), 0);
         assert_eq!(csr.signature_algorithm.algorithm.to_id_string(), "1.2.840.10045.4.3.2", "ECDSA with SHA-256");
-        assert!(matches!(csr.certification_request_info.subject_pki.parsed(), Ok(PublicKey::EC(p)) if p.key_size() == 256));
+        assert!(
+            matches!(csr.certification_request_info.subject_pki.parsed(), Ok(PublicKey::EC(p)) if p.key_size() == 256)
+        );
         let extensions: Vec<_> = csr.certification_request_info.iter_attributes().collect();
         assert_eq!(extensions.len(), 1);
         let mut names = csr.requested_extensions().unwrap();
@@ -102,7 +104,10 @@ mod tests {
         let made = request(&web()).unwrap();
         let pair = KeyPair::try_from(&made.key).unwrap();
         let key = public_key(&made.csr).unwrap();
-        assert_eq!(rcgen::PublicKeyData::subject_public_key_info(&key), rcgen::PublicKeyData::subject_public_key_info(&pair));
+        assert_eq!(
+            rcgen::PublicKeyData::subject_public_key_info(&key),
+            rcgen::PublicKeyData::subject_public_key_info(&pair)
+        );
     }
 
     #[test]

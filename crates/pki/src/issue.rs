@@ -250,10 +250,8 @@ impl Issuer {
         let wrong = |reason: &dyn ToString| IssuerError::Inconsistent(reason.to_string());
         let tried = Identity::new("trial", "trial", "trial").map_err(|e| wrong(&e))?;
         let request = csr::request(&tried).map_err(|e| wrong(&e))?;
-        let elements =
-            self.issue(&request.csr, &tried, 0, Lifetimes::default(), now).map_err(|e| wrong(&e))?;
-        let certificate =
-            crate::WorkloadCertificate::new(request.key, &elements).map_err(|e| wrong(&e))?;
+        let elements = self.issue(&request.csr, &tried, 0, Lifetimes::default(), now).map_err(|e| wrong(&e))?;
+        let certificate = crate::WorkloadCertificate::new(request.key, &elements).map_err(|e| wrong(&e))?;
         let above: Vec<_> = self.intermediates.iter().map(|c| c.der.clone()).collect();
         let leaf = &certificate.chain()[0].der;
         let proven = verify::verify(certificate.anchors(), leaf, &above, End::Server, unix_time(now));

@@ -194,11 +194,8 @@ impl Entry {
     /// How long until this entry is due; zero if it is.
     fn wait(&self, now: Now) -> Duration {
         let usable = self.usable(now);
-        let pause = if self.priority == Priority::RealTime && !usable {
-            self.pause.min(DEMANDED_RETRY)
-        } else {
-            self.pause
-        };
+        let pause =
+            if self.priority == Priority::RealTime && !usable { self.pause.min(DEMANDED_RETRY) } else { self.pause };
         let paused = (self.ended + pause).saturating_duration_since(now.monotonic);
         match self.held {
             Some(held) if usable => paused.max(until(held.renew, now)),

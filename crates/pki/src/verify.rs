@@ -102,9 +102,7 @@ pub(crate) fn verify(
         End::Server => webpki::KeyUsage::server_auth(),
     };
     let entity = webpki::EndEntityCert::try_from(leaf).map_err(untrusted)?;
-    entity
-        .verify_for_usage(algorithms().all, anchors, intermediates, now, usage, None, None)
-        .map_err(untrusted)?;
+    entity.verify_for_usage(algorithms().all, anchors, intermediates, now, usage, None, None).map_err(untrusted)?;
     // Path building takes a certificate that says nothing of its purpose. We do not. That is asked
     // here of the leaf alone, since the same demand there would also be put to the intermediates.
     let leaf = chain::leaf(leaf)?;

@@ -1,1 +1,3 @@
-//! Under construction.
+//! Fixtures and fakes for the tests of other crates.
+
+pub mod certs;
