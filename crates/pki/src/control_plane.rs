@@ -154,8 +154,14 @@ struct Connector {
     port: u16,
     name: ServerName<'static>,
     roots: Source,
-    /// The last text of the roots, and what was made of it.
-    made: Arc<Mutex<Option<(String, Arc<rustls::ClientConfig>)>>>,
+    made: Arc<Mutex<Option<Made>>>,
+}
+
+/// The last text of the roots, and what was made of it.
+#[derive(Debug)]
+struct Made {
+    roots: String,
+    config: Arc<rustls::ClientConfig>,
 }
 
 impl Connector {
@@ -188,21 +194,20 @@ impl Connector {
     /// connection in force: a file half written must not cut us off.
     fn config(&self) -> Result<Arc<rustls::ClientConfig>, ControlPlaneError> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = self.roots.read().and_then(|text| match &*made {
-            Some((last, config)) if *last == text => Ok((text, Arc::clone(config))),
-            _ => config_of(&text).map(|config| (text, config)),
+        let last = made.take();
+        let fresh = self.roots.read().and_then(|roots| match &last {
+            Some(last) if last.roots == roots => Ok(Made { roots, config: Arc::clone(&last.config) }),
+            _ => config_of(&roots).map(|config| Made { roots, config }),
         });
-        match (fresh, &*made) {
-            (Ok((text, config)), _) => {
-                *made = Some((text, Arc::clone(&config)));
-                Ok(config)
-            }
-            (Err(error), Some((_, config))) => {
+        let now = match (fresh, last) {
+            (Ok(fresh), _) => fresh,
+            (Err(error), Some(last)) => {
                 tracing::warn!(%error, "going on with the roots of the last connection");
-                Ok(Arc::clone(config))
+                last
             }
-            (Err(error), None) => Err(error),
-        }
+            (Err(error), None) => return Err(error),
+        };
+        Ok(Arc::clone(&made.insert(now).config))
     }
 }
 

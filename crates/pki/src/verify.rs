@@ -34,7 +34,7 @@ impl Peer {
     /// The peer of a completed handshake: rustls keeps these certificates only if a verifier of
     /// this module took them.
     pub(crate) fn of_handshake(certificates: &[CertificateDer<'_>]) -> Result<Self, PeerRefused> {
-        let leaf = certificates.first().ok_or(PeerRefused::Untrusted("no certificate".into()))?;
+        let leaf = certificates.first().ok_or_else(|| PeerRefused::Untrusted("no certificate".into()))?;
         Ok(Self { identity: chain::identity(leaf)? })
     }
 }
