@@ -246,11 +246,14 @@ pub(super) fn redirect(to: u16) -> Vec<Expr> {
     vec![load, Expr::new("redir", [(1, be(REGISTER))])]
 }
 
-/// Tells the sender that the port cannot be reached.
-pub(super) fn refuse() -> Vec<Expr> {
+/// Refuses the packet: TCP with a reset, which unlike an ICMP error also
+/// reaches a sender that is still inside `connect`.
+pub(super) fn refuse(protocol: u8) -> Vec<Expr> {
+    const RESET: u32 = 1;
     const ICMP_OF_EITHER_FAMILY: u32 = 2;
     const PORT_UNREACHABLE: u8 = 1;
-    vec![Expr::new("reject", [(1, be(ICMP_OF_EITHER_FAMILY)), (2, vec![PORT_UNREACHABLE])])]
+    let kind = if i32::from(protocol) == nix::libc::IPPROTO_TCP { RESET } else { ICMP_OF_EITHER_FAMILY };
+    vec![Expr::new("reject", [(1, be(kind)), (2, vec![PORT_UNREACHABLE])])]
 }
 
 /// Ends the rule with a verdict.
