@@ -10,6 +10,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Component, Path};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use nix::libc;
@@ -20,9 +21,15 @@ use super::netns::Netns;
 /// Longest interface name the kernel takes, without its zero byte.
 const NAME_BYTES_MAX: usize = 15;
 
+/// The kernel handles link events at most once a second; twice that is late.
+const CARRY_DEADLINE: Duration = Duration::from_secs(2);
+/// Between two looks at a link. Usually the first look already sees it.
+const CARRY_INTERVAL: Duration = Duration::from_micros(500);
+
 // From linux/if_link.h, if_addr.h, rtnetlink.h and veth.h.
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
@@ -40,6 +47,7 @@ const RTA_VIA: u16 = 18;
 const RTNH_F_ONLINK: u32 = 4;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
+const OPERSTATE_UP: u8 = 6;
 const NUD_PERMANENT: u8 = 0x80;
 const PROTOCOL_STATIC: u8 = 4;
 
@@ -96,6 +104,21 @@ impl Links {
     /// Sets an interface up. `lo` is one, and is down in a new namespace.
     pub fn up(&self, name: &str) -> io::Result<()> {
         self.set_flags(name, libc::IFF_UP as u32).map_err(|error| about(error, format_args!("set {name} up")))
+    }
+
+    /// Waits until an interface carries packets. The kernel lets a new veth
+    /// pair carry some time after both ends are up and drops what is sent
+    /// before, which costs the first connection a second.
+    pub fn wait_until_carrying(&self, name: &str) -> io::Result<()> {
+        let deadline = Instant::now() + CARRY_DEADLINE;
+        while self.operational_state(name)? != Some(OPERSTATE_UP) {
+            if Instant::now() > deadline {
+                let reason = format!("{name} does not carry packets, is its other end up");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, reason));
+            }
+            std::thread::sleep(CARRY_INTERVAL);
+        }
+        Ok(())
     }
 
     /// Sets an interface down.
@@ -181,6 +204,11 @@ impl Links {
             self.socket.request(message)
         };
         act().map_err(|error| about(error, format_args!("pin the neighbour {neighbour} on {device}")))
+    }
+
+    fn operational_state(&self, name: &str) -> io::Result<Option<u8>> {
+        let found = self.link(name)?;
+        Ok(found.get(16..).and_then(|rest| attribute(rest, IFLA_OPERSTATE)).and_then(|value| value.first().copied()))
     }
 
     fn set_flags(&self, name: &str, flags: u32) -> io::Result<()> {

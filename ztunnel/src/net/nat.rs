@@ -145,8 +145,10 @@ fn services_table(rules: &ServiceRules) -> Table {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let of_protocol = [expr::version(version), expr::protocol(protocol.number())].concat();
             entry.push([of_protocol.clone(), expr::destination_in(version, names.dispatch, true)].concat());
-            refusals
-                .push([of_protocol, expr::destination_in(version, names.unanswered, false), expr::refuse(protocol.number())].concat());
+            refusals.push(
+                [of_protocol, expr::destination_in(version, names.unanswered, false), expr::refuse(protocol.number())]
+                    .concat(),
+            );
         }
         leaving.push(
             [expr::version(version), expr::translated(), expr::pair_in(version, names.hairpins), expr::masquerade()]

@@ -72,6 +72,8 @@ fn add_pod(node: &Netns, node_links: &Links, number: usize) -> Netns {
     let links = Links::open(&pod).unwrap();
     links.up("eth0").unwrap();
     node_links.up(&host_end).unwrap();
+    links.wait_until_carrying("eth0").unwrap();
+    node_links.wait_until_carrying(&host_end).unwrap();
     for (own, gateway, any) in [(pod_v4(number), "10.0.0.1", "0.0.0.0/0"), (pod_v6(number), "fd00::1", "::/0")] {
         let bits = if own.is_ipv4() { 32 } else { 128 };
         let gateway: IpAddr = gateway.parse().unwrap();
