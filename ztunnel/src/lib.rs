@@ -39,3 +39,7 @@ pub mod pods;
 pub mod report;
 
 pub use app::main;
+
+/// The ports of the proxy itself in each pod. A connection to one of them through the proxy would
+/// come back to it.
+pub const PROXY_PORTS: [u16; 4] = [15001, 15006, 15008, 15080];
