@@ -10,10 +10,11 @@ use prometheus_client::{
         counter::ConstCounter,
         gauge::{ConstGauge, Gauge},
     },
-    registry::Registry,
 };
 use std::{fmt, fs, sync::atomic::AtomicU64};
 use tokio::runtime::Handle;
+
+pub use prometheus_client::registry::Registry;
 
 /// A filled registry, ready to be scraped.
 pub struct Exposition {
