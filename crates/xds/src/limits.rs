@@ -52,8 +52,8 @@ pub const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a server waits for the first request of a stream, which says who the node is.
 pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a server waits for the second request of a client that resumes: both are sent together.
-pub const RESUME_GRACE: Duration = Duration::from_millis(100);
+/// How long a server waits for a client's second first request: node proxies send both together.
+pub const HALF_GRACE: Duration = Duration::from_millis(100);
 
 /// The shortest time between two rounds to one session while changes keep coming.
 pub const PACE_MIN: Duration = Duration::from_millis(5);

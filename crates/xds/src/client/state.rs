@@ -17,6 +17,7 @@ use std::{collections::HashMap, fmt::Write};
 pub struct Client {
     node: Node,
     known: [Known; 2],
+    synced: bool,
 }
 
 /// What it has of one kind.
@@ -24,10 +25,8 @@ pub struct Client {
 struct Known {
     /// Name → version of everything that was taken and not removed.
     versions: HashMap<Str, Str>,
-    /// A response has been handled, on this stream or an earlier one.
-    answered: bool,
     /// A response has been handled on this stream.
-    answered_now: bool,
+    answered: bool,
 }
 
 /// A resource that was refused.
@@ -60,13 +59,13 @@ pub struct Unasked(pub String);
 impl Client {
     /// A client that knows nothing yet.
     pub fn new(node: Node) -> Self {
-        Self { node, known: Default::default() }
+        Self { node, known: Default::default(), synced: false }
     }
 
     /// The first requests of a new stream, in the order in which they are sent.
     pub fn open(&mut self) -> [Request; 2] {
         for known in &mut self.known {
-            known.answered_now = false;
+            known.answered = false;
         }
         Kind::ALL.map(|kind| {
             let versions = self.known[kind.index()].versions.iter();
@@ -79,14 +78,16 @@ impl Client {
         })
     }
 
-    /// Every kind has been answered at least once, so what was there at the start is known.
+    /// Every kind has once been answered on one and the same stream, so what was there then is
+    /// known whole. Answers of two streams do not fit together: a workload of the first may name
+    /// a policy that was gone before the second.
     pub fn synced(&self) -> bool {
-        self.known.iter().all(|known| known.answered)
+        self.synced
     }
 
     /// Every kind has been answered on the stream that [`Self::open`] began.
     pub fn current(&self) -> bool {
-        self.known.iter().all(|known| known.answered_now)
+        self.known.iter().all(|known| known.answered)
     }
 
     /// How many resources of a kind it has.
@@ -119,7 +120,7 @@ impl Client {
             });
         }
         known.answered = true;
-        known.answered_now = true;
+        self.synced |= self.current();
         let reply = Request {
             type_url: response.type_url,
             response_nonce: response.nonce,

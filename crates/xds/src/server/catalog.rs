@@ -67,6 +67,11 @@ impl Publisher {
         usize::try_from(place - before).unwrap_or(usize::MAX)
     }
 
+    /// Keeps at most this many removed names; [`limits::TOMBSTONES_MAX`] unless there is a reason.
+    pub fn set_tombstones_max(&mut self, max: usize) {
+        self.contents.write().unwrap_or_else(PoisonError::into_inner).tombstones_max = max;
+    }
+
     /// From now on sessions are told what is there.
     pub fn set_synced(&mut self) {
         self.head.send_if_modified(|head| !std::mem::replace(&mut head.synced, true));
@@ -91,7 +96,7 @@ impl Catalog {
 }
 
 /// The resources and the log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Contents {
     kinds: [Shelf; 2],
     place: u64,
@@ -99,7 +104,22 @@ pub struct Contents {
     /// Places up to here may lack removals: a session that is further behind must ask anew.
     horizon: u64,
     tombstones: usize,
+    tombstones_max: usize,
     encodes: u64,
+}
+
+impl Default for Contents {
+    fn default() -> Self {
+        Self {
+            kinds: Default::default(),
+            place: 0,
+            urgent: 0,
+            horizon: 0,
+            tombstones: 0,
+            tombstones_max: limits::TOMBSTONES_MAX,
+            encodes: 0,
+        }
+    }
 }
 
 /// The resources of one kind.
@@ -214,7 +234,7 @@ impl Contents {
 
     /// Half of the removals go at once, so that the search for the oldest is rare.
     fn forget_old_tombstones(&mut self) {
-        if self.tombstones <= limits::TOMBSTONES_MAX {
+        if self.tombstones <= self.tombstones_max {
             return;
         }
         let mut places: Vec<u64> = Vec::with_capacity(self.tombstones);

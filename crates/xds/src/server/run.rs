@@ -138,7 +138,7 @@ struct Flow {
     head: watch::Receiver<Head>,
     session: Session,
     pace: Pace,
-    /// Until then the other half of a resuming client's question is waited for.
+    /// Until then the other half of a client's first question is waited for.
     hold: Option<Instant>,
     outgoing: VecDeque<Outgoing>,
     open: Open,
@@ -172,7 +172,7 @@ impl Flow {
             let head = *self.head.borrow_and_update();
             let due = match self.session.pending(head) {
                 Pending::Nothing => None,
-                Pending::Urgent => Some(self.hold.filter(|_| self.session.resumes_by_half())),
+                Pending::Urgent => Some(self.hold.filter(|_| self.session.asked_half())),
                 Pending::Changes => Some(self.pace.due()),
             };
             let now = Instant::now();
@@ -219,8 +219,8 @@ impl Flow {
             }
             Event::Asked(_) | Event::Acked(_) | Event::Stale(_) => {}
         }
-        if self.session.resumes_by_half() {
-            self.hold.get_or_insert_with(|| Instant::now() + limits::RESUME_GRACE);
+        if self.session.asked_half() {
+            self.hold.get_or_insert_with(|| Instant::now() + limits::HALF_GRACE);
         }
         self.open.report.heard(self.open.id, &event);
     }

@@ -137,11 +137,11 @@ impl Session {
         }
     }
 
-    /// The client resumes, and has asked for addresses but not for policies yet: its other request
-    /// is on the way, and answering both in one round keeps their order.
-    pub fn resumes_by_half(&self) -> bool {
+    /// The client has asked for addresses but not for policies yet: its other request is on the
+    /// way, and answering both in one round keeps their order.
+    pub fn asked_half(&self) -> bool {
         let [addresses, policies] = &self.kinds;
-        matches!(&addresses.owed, Some(Owed::Everything(claims)) if !claims.is_empty()) && !policies.asked
+        addresses.owed.is_some() && !policies.asked
     }
 
     /// Everything that this session has not had, in the order in which it is to be sent.
