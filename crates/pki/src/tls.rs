@@ -117,6 +117,21 @@ pub fn client_config_at(
     config
 }
 
+/// What the control plane says to those who connect to it: TLS 1.3 and HTTP/2 with the certificate that
+/// `resolver` gives. Clients prove themselves by token, not by certificate.
+pub fn serving_config(resolver: Arc<dyn ResolvesServerCert>) -> rustls::ServerConfig {
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
+        .with_protocol_versions(&[&TLS13])
+        .expect("our cipher suites are those of TLS 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.ignore_client_order = true;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config
+}
+
 /// The server's end of the handshake. The caller gives the deadline.
 pub async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
     io: IO,

@@ -5,10 +5,11 @@
 use mesh::Identity;
 use std::{future::Future, pin::Pin};
 
+pub mod claims;
 pub mod local;
 
 /// Who a request comes from, as its token proves.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Caller {
     /// The service account as an identity of this mesh.
     pub identity: Identity,
@@ -17,7 +18,7 @@ pub struct Caller {
 }
 
 /// A pod as a token names it, in the namespace of the caller.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PodRef {
     /// Its name.
     pub name: String,
@@ -55,4 +56,22 @@ pub type Authenticating<'a> = Pin<Box<dyn Future<Output = Result<Caller, Authent
 pub trait Authenticator: Send + Sync + 'static {
     /// The caller with this token, from the cluster it names (empty: ours).
     fn authenticate<'a>(&'a self, bearer: &'a str, cluster_id: &'a str) -> Authenticating<'a>;
+}
+
+/// Asks `authenticator` about the credentials in the metadata of a request.
+pub async fn caller(
+    authenticator: &dyn Authenticator,
+    metadata: &tonic::metadata::MetadataMap,
+) -> Result<Caller, AuthenticationError> {
+    let bearer = only(metadata, "authorization").and_then(|value| value.strip_prefix("Bearer "));
+    let bearer = bearer.map(str::trim).filter(|token| !token.is_empty()).ok_or(AuthenticationError::NoToken)?;
+    let cluster = only(metadata, "clusterid").unwrap_or_default();
+    authenticator.authenticate(bearer, cluster).await
+}
+
+/// The value of a header that stands there once. Of two, nobody could say which one counts.
+fn only<'a>(metadata: &'a tonic::metadata::MetadataMap, name: &str) -> Option<&'a str> {
+    let mut values = metadata.get_all(name).iter();
+    let first = values.next()?;
+    if values.next().is_some() { None } else { first.to_str().ok() }
 }
