@@ -1,9 +1,9 @@
 //! Services and workloads that Kubernetes does not run.
 
-use super::{Labels, Meta, ServicePort};
+use super::{Distribution, Labels, Meta, ServicePort};
 use ipnet::IpNet;
 use mesh::{Str, workload::Locality};
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 /// A `ServiceEntry`: one service for each of its hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct ServiceEntry {
     pub endpoints: Vec<Entry>,
     /// The pods and workload entries behind it.
     pub selector: Labels,
+    /// How endpoints are chosen.
+    pub distribution: Option<Distribution>,
     /// SPIFFE URIs accepted beside those of its workloads.
     pub subject_alt_names: Vec<Str>,
 }
@@ -88,4 +90,28 @@ pub enum EntryAddress {
     Ip(IpAddr),
     /// At whatever a name resolves to.
     Name(Str),
+}
+
+impl Entry {
+    /// An entry that is only a name.
+    pub fn named(host: &Str) -> Self {
+        Self {
+            address: EntryAddress::Name(host.clone()),
+            labels: Labels::new(),
+            ports: BTreeMap::new(),
+            network: None,
+            locality: Locality::default(),
+            weight: 1,
+            service_account: "default".into(),
+        }
+    }
+}
+
+impl fmt::Display for EntryAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
 }

@@ -6,8 +6,15 @@
 //! reading holds ([`Fact::Otherwise`]). Nothing is dropped without a [`Problem`] that names file,
 //! line, resource, field and reason.
 
-use crate::facts::Fact;
+mod field;
+mod limits;
+mod policies;
+mod services;
+mod workloads;
+
+use crate::facts::{Fact, FactKey, Kind, Meta};
 use chassis::objects::{Object, ObjectKey, Origin};
+use field::{Field, Notes};
 
 /// What reading one object gave.
 #[derive(Clone, Debug)]
@@ -34,12 +41,97 @@ pub struct Problem {
 
 /// Reads one object. Kinds that mean nothing to the mesh give no fact and no problem.
 pub fn read(object: &Object) -> Reading {
-    let _ = object;
-    todo!("files")
+    let notes = Notes::default();
+    let fact = fact(object, &Field::root(&object.value, &notes), &notes);
+    let problem = |(field, reason)| Problem { origin: object.origin.clone(), object: object.key(), field, reason };
+    Reading { fact, problems: notes.take().into_iter().map(problem).collect() }
 }
 
 /// The fact that an object is gone; `None` for kinds that mean nothing to the mesh.
 pub fn removed(key: &ObjectKey) -> Option<Fact> {
-    let _ = key;
-    todo!("files")
+    let kind = kind(&key.group, &key.kind)?;
+    Some(Fact::Removed(FactKey { kind, namespace: key.namespace.as_str().into(), name: key.name.as_str().into() }))
 }
+
+fn kind(group: &str, kind: &str) -> Option<Kind> {
+    Some(match (group, kind) {
+        ("", "Namespace") => Kind::Namespace,
+        ("", "ServiceAccount") => Kind::ServiceAccount,
+        ("", "Node") => Kind::Node,
+        ("", "Pod") => Kind::Pod,
+        ("", "Service") => Kind::Service,
+        ("discovery.k8s.io", "EndpointSlice") => Kind::EndpointSlice,
+        ("networking.istio.io", "ServiceEntry") => Kind::ServiceEntry,
+        ("networking.istio.io", "WorkloadEntry") => Kind::WorkloadEntry,
+        ("security.istio.io", "AuthorizationPolicy") => Kind::AuthorizationPolicy,
+        ("security.istio.io", "PeerAuthentication") => Kind::PeerAuthentication,
+        _ => return None,
+    })
+}
+
+fn fact(object: &Object, field: &Field<'_>, notes: &Notes) -> Option<Fact> {
+    let key = object.key();
+    let Some(kind) = kind(&key.group, &key.kind) else {
+        if is_ours(&key.group) {
+            field.at("kind").note(format!("{} is not a kind of {} that is served here", key.kind, key.group));
+        }
+        return None;
+    };
+    for (name, text) in [("name", &key.name), ("namespace", &key.namespace)] {
+        if !is_name(text) && !(name == "namespace" && text.is_empty()) {
+            let reason =
+                "is not a Kubernetes name (lower-case letters, digits, '-', '.'; at most 253); the object is left out";
+            field.at("metadata").at(name).note(reason);
+            return None;
+        }
+    }
+    let meta = Meta {
+        namespace: key.namespace.as_str().into(),
+        name: key.name.as_str().into(),
+        labels: field.at("metadata").at("labels").labels(),
+        created: field.at("metadata").at("creationTimestamp").text(),
+    };
+    Some(match kind {
+        Kind::Namespace => Fact::Namespace(workloads::namespace(field, meta)),
+        Kind::ServiceAccount => Fact::ServiceAccount(meta),
+        Kind::Node => Fact::Node(workloads::node(meta)),
+        Kind::Pod => Fact::Pod(Box::new(workloads::pod(field, meta))),
+        Kind::Service => Fact::Service(Box::new(services::service(field, meta))),
+        Kind::EndpointSlice => Fact::EndpointSlice(Box::new(services::endpoint_slice(field, meta))),
+        Kind::ServiceEntry => Fact::ServiceEntry(Box::new(services::service_entry(field, meta))),
+        Kind::WorkloadEntry => Fact::WorkloadEntry(Box::new(workloads::workload_entry(field, meta)?)),
+        Kind::AuthorizationPolicy => {
+            let policy = policies::authorization(field, meta);
+            if notes.is_empty() {
+                return Some(Fact::AuthorizationPolicy(Box::new(policy)));
+            }
+            field
+                .at("spec")
+                .note("the last good version of this policy stays; without one it refuses, or allows nothing");
+            Fact::Otherwise(Box::new(Fact::AuthorizationPolicy(Box::new(policies::closed_authorization(policy)))))
+        }
+        Kind::PeerAuthentication => {
+            let policy = policies::peer_authentication(field, meta);
+            if notes.is_empty() {
+                return Some(Fact::PeerAuthentication(Box::new(policy)));
+            }
+            field.at("spec").note("the last good version of this policy stays; without one it is STRICT");
+            let closed = policies::closed_peer_authentication(policy);
+            Fact::Otherwise(Box::new(Fact::PeerAuthentication(Box::new(closed))))
+        }
+    })
+}
+
+/// API groups in which a kind that we do not serve is worth a word.
+fn is_ours(group: &str) -> bool {
+    matches!(group, "security.istio.io" | "networking.istio.io" | "telemetry.istio.io" | "gateway.networking.k8s.io")
+}
+
+/// Names that Kubernetes itself would take. Others could collide with names that we generate.
+fn is_name(text: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
+    !text.is_empty() && text.len() <= mesh::limits::NAME_BYTES_MAX && text.bytes().all(legal)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,32 @@
 //! From facts to what proxies are told.
 //!
-//! The index remembers what it was told and what it has published. A fact marks what depends on
-//! it; only that is built again, and only differences come out. What it has published depends on
-//! the facts that hold, never on the order in which they came. Nothing here waits, logs or reads a
-//! clock.
+//! The index remembers what it was told ([`told`]) and what it has published. A fact marks what
+//! depends on it ([`mark`]); only that is built again ([`build`]), and only differences come out.
+//! What is published depends on the facts that hold, never on the order in which they came, but
+//! for a policy that cannot be read: there the last good version stays. Nothing here waits, logs
+//! or reads a clock.
+//!
+//! Rooms: `labels` (selectors, both ways) · `told` · `mark` · `build` · `services`, `workloads`,
+//! `policies` (one object each, plain functions) · `vips` (addresses for services without).
 
-use crate::facts::{Fact, PodLookup, PodRecord};
-use mesh::{Change, Policy, Service, Str, Workload};
-use std::sync::Arc;
+mod build;
+mod labels;
+mod mark;
+mod policies;
+mod services;
+mod told;
+mod vips;
+mod workloads;
+
+use crate::facts::{Fact, FactKey, PodLookup, PodRecord};
+use mesh::{Change, Policy, Service, ServiceKey, Str, Workload};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, PoisonError, RwLock},
+};
+use told::{Name, Owner, Source, Told};
+
+pub use policies::PolicyCondition;
 
 /// What the index must know of the mesh as a whole.
 #[derive(Clone, Debug)]
@@ -33,47 +52,112 @@ impl Default for Mesh {
     }
 }
 
+/// By which of several that publish one hostname is decided: a `Service`, then the oldest.
+type Rank = (bool, (bool, Option<Str>, Str));
+
 /// Everything that was told, and everything that is published.
-#[derive(Debug)]
-pub struct Index {}
+#[derive(Debug, Default)]
+pub struct Index {
+    mesh: Mesh,
+    told: Told,
+    /// Objects of which only the closed reading is known.
+    closed: BTreeSet<FactKey>,
+    /// Who would publish a service; the first does.
+    claims: BTreeMap<ServiceKey, BTreeMap<Rank, Source>>,
+    /// Of those that do, who would own the hostname; the first does.
+    hosts: BTreeMap<Str, BTreeMap<(Rank, Str), ServiceKey>>,
+    winners: BTreeMap<ServiceKey, (Rank, Source)>,
+    vips: vips::Vips,
+    services: BTreeMap<ServiceKey, Arc<Service>>,
+    workloads: BTreeMap<Owner, BTreeMap<Str, Arc<Workload>>>,
+    policies: BTreeMap<Str, Arc<Policy>>,
+    conditions: BTreeMap<Name, PolicyCondition>,
+    /// What is to be built again.
+    marked: Marked,
+}
+
+#[derive(Debug, Default)]
+struct Marked {
+    services: BTreeSet<ServiceKey>,
+    owners: BTreeSet<Owner>,
+    policies: BTreeSet<Str>,
+}
 
 impl Index {
     /// An index that knows nothing yet.
     pub fn new(mesh: Mesh) -> Self {
-        let _ = mesh;
-        todo!("index")
+        Self { mesh, ..Self::default() }
     }
 
-    /// Takes one fact; what changes for proxies comes out.
+    /// Takes one fact; what changes for proxies comes out: new things before what refers to them,
+    /// removals last.
     pub fn apply(&mut self, fact: Fact) -> Vec<Change> {
-        let _ = fact;
-        todo!("index")
+        match fact {
+            Fact::Otherwise(fact) => {
+                let key = fact.key();
+                if !self.told.knows(&key) || self.closed.contains(&key) {
+                    self.closed.insert(key);
+                    self.tell(*fact);
+                }
+            }
+            fact => {
+                self.closed.remove(&fact.key());
+                self.tell(fact);
+            }
+        }
+        self.settle()
     }
 
     /// Every workload that is published.
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
-        std::iter::empty()
+        self.workloads.values().flat_map(BTreeMap::values)
     }
 
     /// Every service that is published.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
-        std::iter::empty()
+        self.services.values()
     }
 
     /// Every policy that is published.
     pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
-        std::iter::empty()
+        self.policies.values()
+    }
+
+    /// What became of an authorization policy.
+    pub fn policy_condition(&self, namespace: &str, name: &str) -> Option<&PolicyCondition> {
+        self.conditions.get(&(Str::from(namespace), Str::from(name)))
+    }
+
+    /// The network that everything without a network of its own is on.
+    fn network(&self) -> Str {
+        let root = self.told.namespace(&self.mesh.root_namespace);
+        root.and_then(|root| root.meta.labels.get("topology.istio.io/network")).cloned().unwrap_or_default()
     }
 }
 
 impl PodLookup for Index {
     fn pod(&self, namespace: &str, name: &str) -> Option<PodRecord> {
-        let _ = (namespace, name);
-        todo!("index")
+        let pod = self.told.pods.get(&(Str::from(namespace), Str::from(name)))?;
+        let (uid, service_account) = (pod.uid.clone(), pod.service_account.clone());
+        Some(PodRecord { uid, service_account, node: pod.node.clone() })
     }
 
     fn runs_on(&self, node: &str, namespace: &str, service_account: &str) -> bool {
-        let _ = (node, namespace, service_account);
-        todo!("index")
+        let key = (Str::from(node), Str::from(namespace), Str::from(service_account));
+        self.told.accounts.contains_key(&key)
     }
 }
+
+/// The index as its one writer and the certificate authority share it.
+impl PodLookup for RwLock<Index> {
+    fn pod(&self, namespace: &str, name: &str) -> Option<PodRecord> {
+        self.read().unwrap_or_else(PoisonError::into_inner).pod(namespace, name)
+    }
+
+    fn runs_on(&self, node: &str, namespace: &str, service_account: &str) -> bool {
+        self.read().unwrap_or_else(PoisonError::into_inner).runs_on(node, namespace, service_account)
+    }
+}
+
+#[cfg(test)]
+mod tests;

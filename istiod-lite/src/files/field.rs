@@ -1,0 +1,218 @@
+//! A place in an object: its value, if there is one, and the path that leads there.
+//!
+//! Asking for the wrong type gives nothing and leaves a note; so does what is larger than the
+//! limits. A reader therefore never fails in the middle of an object.
+
+use super::limits;
+use mesh::Str;
+use serde_json::Value;
+use std::{cell::RefCell, collections::BTreeMap, str::FromStr};
+
+/// What could not be understood so far: (path, reason).
+#[derive(Debug, Default)]
+pub(super) struct Notes(RefCell<Vec<(String, String)>>);
+
+impl Notes {
+    pub(super) fn take(self) -> Vec<(String, String)> {
+        self.0.into_inner()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+}
+
+/// A place in an object.
+#[derive(Clone, Debug)]
+pub(super) struct Field<'a> {
+    value: Option<&'a Value>,
+    path: String,
+    notes: &'a Notes,
+}
+
+impl<'a> Field<'a> {
+    pub(super) fn root(value: &'a Value, notes: &'a Notes) -> Self {
+        Self { value: Some(value), path: String::new(), notes }
+    }
+
+    /// A field of this one. `null` counts as absent, as it does in Kubernetes.
+    pub(super) fn at(&self, key: &str) -> Self {
+        let value = self.object().and_then(|map| map.get(key)).filter(|value| !value.is_null());
+        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        Self { value, path, notes: self.notes }
+    }
+
+    /// As `at`, for keys with dots and slashes in them.
+    pub(super) fn key(&self, key: &str) -> Self {
+        let path = format!("{}[{key:?}]", self.path);
+        Self { path, ..self.at(key) }
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.value.is_some()
+    }
+
+    /// Notes that something here could not be understood.
+    pub(super) fn note(&self, reason: impl Into<String>) {
+        let mut notes = self.notes.0.borrow_mut();
+        if notes.len() < limits::PROBLEMS_PER_OBJECT {
+            notes.push((self.path.clone(), reason.into()));
+        }
+    }
+
+    fn object(&self) -> Option<&'a serde_json::Map<String, Value>> {
+        match self.value? {
+            Value::Object(map) => Some(map),
+            _ => None,
+        }
+    }
+
+    fn wrong<T>(&self, expected: &str) -> Option<T> {
+        let found = match self.value? {
+            Value::Null => "nothing",
+            Value::Bool(_) => "true or false",
+            Value::Number(_) => "a number",
+            Value::String(_) => "a text",
+            Value::Array(_) => "a list",
+            Value::Object(_) => "a map",
+        };
+        self.note(format!("should be {expected} and is {found}; it is left out"));
+        None
+    }
+
+    /// Notes the keys here that are none of these. It gives their names.
+    pub(super) fn unknown(&self, known: &[&str]) -> Vec<Str> {
+        if self.object().is_none() {
+            let _: Option<()> = self.wrong("a map");
+        }
+        let keys = self.object().into_iter().flatten().filter(|(_, value)| !value.is_null()).map(|(key, _)| key);
+        keys.filter(|key| !known.contains(&key.as_str())).map(|key| shorten(key).into()).collect()
+    }
+
+    pub(super) fn text(&self) -> Option<Str> {
+        match self.value? {
+            Value::String(text) => self.short(text),
+            _ => self.wrong("a text"),
+        }
+    }
+
+    /// A text; numbers and booleans that somebody forgot to quote are taken for it.
+    pub(super) fn loose_text(&self) -> Option<Str> {
+        match self.value? {
+            Value::String(text) => self.short(text),
+            Value::Number(number) => Some(number.to_string().into()),
+            Value::Bool(flag) => Some(flag.to_string().into()),
+            _ => self.wrong("a text"),
+        }
+    }
+
+    fn short(&self, text: &str) -> Option<Str> {
+        if text.len() <= limits::TEXT_BYTES {
+            return Some(text.into());
+        }
+        self.note(format!("is {} bytes long and may be {}; it is left out", text.len(), limits::TEXT_BYTES));
+        None
+    }
+
+    /// A text that must parse; `what` says as what.
+    pub(super) fn parsed<T: FromStr>(&self, what: &str) -> Option<T> {
+        let text = self.text()?;
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            self.note(format!("{:?} is not {what}; it is left out", shorten(&text)));
+        }
+        parsed
+    }
+
+    /// A choice by name.
+    pub(super) fn one_of<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text()?;
+        let found = choices.iter().find(|(name, _)| *name == &*text).map(|(_, choice)| *choice);
+        if found.is_none() {
+            let names: Vec<_> = choices.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()).collect();
+            self.note(format!("{:?} is none of {}; it is left out", shorten(&text), names.join(", ")));
+        }
+        found
+    }
+
+    /// A port: a number from 1 to 65535, quoted or not.
+    pub(super) fn port(&self) -> Option<u16> {
+        let number = match self.value? {
+            Value::Number(number) => number.as_u64(),
+            Value::String(text) => text.parse().ok(),
+            _ => return self.wrong("a port"),
+        };
+        let port = number.and_then(|number| u16::try_from(number).ok()).filter(|port| *port > 0);
+        if port.is_none() {
+            self.note("is not a port from 1 to 65535; it is left out");
+        }
+        port
+    }
+
+    pub(super) fn number(&self) -> Option<u32> {
+        match self.value? {
+            Value::Number(number) => match number.as_u64().and_then(|number| u32::try_from(number).ok()) {
+                Some(number) => Some(number),
+                None => self.wrong("a number from 0 to 4294967295"),
+            },
+            _ => self.wrong("a number"),
+        }
+    }
+
+    pub(super) fn flag(&self) -> Option<bool> {
+        match self.value? {
+            Value::Bool(flag) => Some(*flag),
+            _ => self.wrong("true or false"),
+        }
+    }
+
+    /// Whether something is `"true"`, as labels and annotations say it.
+    pub(super) fn is_true(&self) -> bool {
+        self.loose_text().as_deref() == Some("true")
+    }
+
+    /// The members of a list; none when it is absent.
+    pub(super) fn list(&self) -> Vec<Self> {
+        let items = match self.value {
+            None => return Vec::new(),
+            Some(Value::Array(items)) => items,
+            Some(_) => return self.wrong("a list").unwrap_or_default(),
+        };
+        if items.len() > limits::LIST_ITEMS {
+            self.note(format!("has {} items and may have {}; it is left out", items.len(), limits::LIST_ITEMS));
+            return Vec::new();
+        }
+        let item = |(at, value)| Self { value: Some(value), path: format!("{}[{at}]", self.path), notes: self.notes };
+        items.iter().enumerate().map(item).collect()
+    }
+
+    /// The members of a list, or nothing at all if it is not there.
+    pub(super) fn list_if_there(&self) -> Option<Vec<Self>> {
+        self.is_there().then(|| self.list())
+    }
+
+    /// The members of a map.
+    pub(super) fn members(&self) -> Vec<(Str, Self)> {
+        let map = match self.value {
+            None => return Vec::new(),
+            Some(Value::Object(map)) => map,
+            Some(_) => return self.wrong("a map").unwrap_or_default(),
+        };
+        if map.len() > limits::LIST_ITEMS {
+            self.note(format!("has {} members and may have {}; it is left out", map.len(), limits::LIST_ITEMS));
+            return Vec::new();
+        }
+        let keys = map.keys().filter(|key| key.len() <= limits::TEXT_BYTES);
+        keys.map(|key| (key.as_str().into(), self.key(key))).collect()
+    }
+
+    /// A map of texts.
+    pub(super) fn labels(&self) -> BTreeMap<Str, Str> {
+        self.members().into_iter().filter_map(|(key, value)| Some((key, value.loose_text()?))).collect()
+    }
+}
+
+/// So that a note stays readable whatever it quotes.
+pub(super) fn shorten(text: &str) -> String {
+    text.chars().take(100).collect()
+}

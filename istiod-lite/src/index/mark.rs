@@ -1,0 +1,285 @@
+//! What a fact changes the ground of: the object is remembered, and what depends on it is marked.
+
+use super::{
+    Index, Rank,
+    policies::{by_port_key, strict_key},
+    services::hostname,
+    told::{Name, Owner, Source, Told, pods_of, service_of},
+};
+use crate::facts::{
+    AuthorizationPolicy, EndpointSlice, Fact, Kind, Labels, MtlsMode, Namespace, Node, PeerAuthentication, Pod,
+    Service, ServiceEntry, WorkloadEntry,
+};
+use mesh::{ServiceKey, Str};
+use std::collections::BTreeSet;
+
+impl Index {
+    pub(super) fn tell(&mut self, fact: Fact) {
+        let key = fact.key();
+        let name = (key.namespace.clone(), key.name.clone());
+        match fact {
+            Fact::Namespace(it) => self.namespace(&name, Some(it)),
+            Fact::ServiceAccount(_) => {}
+            Fact::Node(it) => self.node(&name, Some(it)),
+            Fact::Pod(it) => self.pod(&name, Some(*it)),
+            Fact::Service(it) => self.service(&name, Some(*it)),
+            Fact::EndpointSlice(it) => self.slice(&name, Some(*it)),
+            Fact::ServiceEntry(it) => self.service_entry(&name, Some(*it)),
+            Fact::WorkloadEntry(it) => self.workload_entry(&name, Some(*it)),
+            Fact::AuthorizationPolicy(it) => self.authorization(&name, Some(*it)),
+            Fact::PeerAuthentication(it) => self.peer(&name, Some(*it)),
+            Fact::Otherwise(fact) => self.tell(*fact),
+            Fact::Removed(key) => match key.kind {
+                Kind::Namespace => self.namespace(&name, None),
+                Kind::ServiceAccount => {}
+                Kind::Node => self.node(&name, None),
+                Kind::Pod => self.pod(&name, None),
+                Kind::Service => self.service(&name, None),
+                Kind::EndpointSlice => self.slice(&name, None),
+                Kind::ServiceEntry => self.service_entry(&name, None),
+                Kind::WorkloadEntry => self.workload_entry(&name, None),
+                Kind::AuthorizationPolicy => self.authorization(&name, None),
+                Kind::PeerAuthentication => self.peer(&name, None),
+            },
+        }
+    }
+
+    fn namespace(&mut self, name: &Name, new: Option<Namespace>) {
+        let old = self.told.namespaces.get(name);
+        if old == new.as_ref() {
+            return;
+        }
+        let network = self.network();
+        match new {
+            Some(new) => drop(self.told.namespaces.insert(name.clone(), new)),
+            None => drop(self.told.namespaces.remove(name)),
+        }
+        if self.network() != network {
+            self.marked.services.extend(self.claims.keys().cloned());
+            self.marked.owners.extend(self.workloads.keys().cloned());
+        } else {
+            let from = ServiceKey { namespace: name.1.clone(), hostname: Str::default() };
+            let own = self.claims.range(from..).map(|(key, _)| key).take_while(|key| key.namespace == name.1);
+            self.marked.services.extend(own.cloned());
+            self.marked.owners.extend(self.told.members.all(&name.1).cloned());
+            let entries = Told::within(&self.told.service_entries, &name.1).map(|(name, _)| name.clone());
+            self.marked.owners.extend(entries.map(Owner::ServiceEntry));
+        }
+    }
+
+    fn node(&mut self, name: &Name, new: Option<Node>) {
+        let old = match new {
+            Some(new) if self.told.nodes.get(name) == Some(&new) => return,
+            Some(new) => self.told.nodes.insert(name.clone(), new),
+            None => self.told.nodes.remove(name),
+        };
+        let new = self.told.nodes.get(name);
+        if old.map(|node| node.locality) != new.map(|node| node.locality.clone()) {
+            let pods = self.told.on_node.get(&name.1).into_iter().flatten();
+            self.marked.owners.extend(pods.cloned().map(Owner::Pod));
+        }
+    }
+
+    fn pod(&mut self, name: &Name, new: Option<Pod>) {
+        if self.told.pods.get(name) != new.as_ref() {
+            self.told.pod(name, new);
+            self.marked.owners.insert(Owner::Pod(name.clone()));
+        }
+    }
+
+    fn workload_entry(&mut self, name: &Name, new: Option<WorkloadEntry>) {
+        if self.told.workload_entries.get(name) == new.as_ref() {
+            return;
+        }
+        let owner = Owner::WorkloadEntry(name.clone());
+        match new {
+            Some(new) => {
+                self.told.members.put(&name.0, owner.clone(), new.entry.labels.clone());
+                self.told.workload_entries.insert(name.clone(), new);
+            }
+            None => {
+                self.told.members.remove(&name.0, &owner);
+                self.told.workload_entries.remove(name);
+            }
+        }
+        self.marked.owners.insert(owner);
+    }
+
+    fn service(&mut self, name: &Name, new: Option<Service>) {
+        if self.told.services.get(name) == new.as_ref() {
+            return;
+        }
+        let source = Source::Service(name.clone());
+        if let Some(old) = self.told.services.remove(name) {
+            self.unclaim(&source, &old.selector, |mesh| service_claims(mesh, &old));
+        }
+        if let Some(new) = new {
+            self.claim(&source, &new.selector, |mesh| service_claims(mesh, &new));
+            self.told.services.insert(name.clone(), new);
+        }
+        self.mark_around(&source);
+    }
+
+    fn service_entry(&mut self, name: &Name, new: Option<ServiceEntry>) {
+        if self.told.service_entries.get(name) == new.as_ref() {
+            return;
+        }
+        let source = Source::ServiceEntry(name.clone());
+        if let Some(old) = self.told.service_entries.remove(name) {
+            self.unclaim(&source, &old.selector, |_| entry_claims(&old));
+        }
+        if let Some(new) = new {
+            self.claim(&source, &new.selector, |_| entry_claims(&new));
+            self.told.service_entries.insert(name.clone(), new);
+        }
+        self.mark_around(&source);
+    }
+
+    fn claim(&mut self, source: &Source, selector: &Labels, claims: impl Fn(&super::Mesh) -> Claims) {
+        let namespace = source.namespace();
+        self.told.services_selecting.put(namespace, source.clone(), selector.clone());
+        self.marked.owners.extend(self.told.selected(namespace, selector));
+        let (rank, keys) = claims(&self.mesh);
+        for key in keys {
+            self.claims.entry(key.clone()).or_default().insert(rank.clone(), source.clone());
+            self.marked.services.insert(key);
+        }
+    }
+
+    fn unclaim(&mut self, source: &Source, selector: &Labels, claims: impl Fn(&super::Mesh) -> Claims) {
+        let namespace = source.namespace();
+        self.told.services_selecting.remove(namespace, source, selector);
+        self.marked.owners.extend(self.told.selected(namespace, selector));
+        let (rank, keys) = claims(&self.mesh);
+        for key in keys {
+            if let Some(all) = self.claims.get_mut(&key) {
+                all.remove(&rank);
+                if all.is_empty() {
+                    self.claims.remove(&key);
+                }
+            }
+            self.marked.services.insert(key);
+        }
+    }
+
+    /// Marks the workloads that take something from a source of services as it is now.
+    pub(super) fn mark_around(&mut self, source: &Source) {
+        match source {
+            Source::Service(name) => {
+                let selector = self.told.services.get(name).map(|service| &service.selector);
+                self.marked.owners.extend(self.told.selected(&name.0, selector.unwrap_or(&Labels::new())));
+                for (slice, fact) in self.told.slices_of(name) {
+                    self.marked.owners.insert(Owner::Slice(slice.clone()));
+                    self.marked.owners.extend(pods_of(fact).map(Owner::Pod));
+                }
+            }
+            Source::ServiceEntry(name) => {
+                let selector = self.told.service_entries.get(name).map(|entry| &entry.selector);
+                self.marked.owners.extend(self.told.selected(&name.0, selector.unwrap_or(&Labels::new())));
+                self.marked.owners.insert(Owner::ServiceEntry(name.clone()));
+            }
+        }
+    }
+
+    fn slice(&mut self, name: &Name, new: Option<EndpointSlice>) {
+        let old = self.told.slices.get(name);
+        if old == new.as_ref() {
+            return;
+        }
+        for slice in old.into_iter().chain(&new) {
+            // Where the service has a selector, that says which pods are behind it.
+            let selects = |service: &Service| !service.selector.is_empty();
+            if !self.told.services.get(&service_of(slice)).is_some_and(selects) {
+                self.marked.owners.extend(pods_of(slice).map(Owner::Pod));
+            }
+        }
+        self.told.slice(name, new);
+        self.marked.owners.insert(Owner::Slice(name.clone()));
+    }
+
+    fn authorization(&mut self, name: &Name, new: Option<AuthorizationPolicy>) {
+        if self.told.authorization.get(name) == new.as_ref() {
+            return;
+        }
+        let mark = |index: &mut Self, policy: &AuthorizationPolicy| {
+            let selected = index.told.selected_by_policy(&name.0, &policy.selector, &index.mesh.root_namespace);
+            index.marked.owners.extend(selected);
+        };
+        if let Some(old) = self.told.authorization.remove(name) {
+            mark(self, &old);
+            self.told.policies_selecting.remove(&name.0, name, &old.selector);
+        }
+        if let Some(new) = new {
+            mark(self, &new);
+            self.told.policies_selecting.put(&name.0, name.clone(), new.selector.clone());
+            self.told.authorization.insert(name.clone(), new);
+        }
+        self.marked.policies.insert(format!("{}/{}", name.0, name.1).into());
+        self.publish_authorization(name);
+    }
+
+    fn peer(&mut self, name: &Name, new: Option<PeerAuthentication>) {
+        if self.told.peers.get(name) == new.as_ref() {
+            return;
+        }
+        let old = self.told.peers.get(name);
+        let wide = old.into_iter().chain(&new).any(|policy| policy.selector.is_empty());
+        let namespaces: BTreeSet<Str> = match wide && name.0 == self.mesh.root_namespace {
+            true => self.told.members.namespaces().chain(self.told.peers.keys().map(|name| &name.0)).cloned().collect(),
+            false => [name.0.clone()].into(),
+        };
+        let before: Vec<bool> = namespaces.iter().map(|namespace| self.strict(namespace)).collect();
+
+        if let Some(old) = self.told.peers.remove(name) {
+            self.marked.owners.extend(self.told.selected(&name.0, &old.selector));
+            self.marked.policies.insert(by_port_key(&old));
+            self.told.peers_selecting.remove(&name.0, name, &old.selector);
+        }
+        if let Some(new) = new {
+            self.marked.owners.extend(self.told.selected(&name.0, &new.selector));
+            self.marked.policies.insert(by_port_key(&new));
+            self.told.peers_selecting.put(&name.0, name.clone(), new.selector.clone());
+            self.told.peers.insert(name.clone(), new);
+        }
+        self.marked.policies.insert(strict_key(&self.mesh.root_namespace));
+
+        for (namespace, before) in namespaces.iter().zip(before) {
+            if self.strict(namespace) != before {
+                self.marked.owners.extend(self.told.members.all(namespace).cloned());
+                let own = Told::within(&self.told.peers, namespace);
+                self.marked.policies.extend(own.map(|(_, policy)| by_port_key(policy)));
+            }
+        }
+    }
+
+    /// Whether callers of a namespace's workloads must have an identity, where nothing narrower says.
+    pub(super) fn strict(&self, namespace: &Str) -> bool {
+        let wide = |namespace: &Str| {
+            let all = Told::within(&self.told.peers, namespace).map(|(_, policy)| policy);
+            let oldest = all.filter(|policy| policy.selector.is_empty()).min_by_key(|policy| policy.meta.age());
+            oldest.and_then(|policy| policy.mode)
+        };
+        wide(namespace).or_else(|| wide(&self.mesh.root_namespace)) == Some(MtlsMode::Strict)
+    }
+}
+
+impl Source {
+    fn namespace(&self) -> &Str {
+        match self {
+            Self::Service(name) | Self::ServiceEntry(name) => &name.0,
+        }
+    }
+}
+
+type Claims = (Rank, Vec<ServiceKey>);
+
+fn service_claims(mesh: &super::Mesh, service: &Service) -> Claims {
+    let meta = &service.meta;
+    let key = ServiceKey { namespace: meta.namespace.clone(), hostname: hostname(mesh, &meta.namespace, &meta.name) };
+    ((false, meta.age()), if service.alias { Vec::new() } else { vec![key] })
+}
+
+fn entry_claims(entry: &ServiceEntry) -> Claims {
+    let key = |host: &Str| ServiceKey { namespace: entry.meta.namespace.clone(), hostname: host.clone() };
+    ((true, entry.meta.age()), entry.hosts.iter().map(key).collect())
+}
