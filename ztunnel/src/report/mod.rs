@@ -1,98 +1,134 @@
 //! The access log and the metrics of connections: exactly one line and one count for each, told at
 //! its end.
+//!
+//! Rooms: `table` (how it ended → what the outside sees) · `labels` (a connection → labels) ·
+//! `traffic` (the counts, and which connections are open) · `access` (the line) · `node` (counts
+//! of DNS, pods and the control plane).
 
 use std::sync::Arc;
 
 use hbone::relay::Meter;
+use prometheus_client::metrics::{counter::Counter, family::Family};
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::time::Instant;
 
 use crate::connection::{Connection, End};
 use chassis::metrics::Registry;
 use mesh::Workload;
 
+mod access;
+mod labels;
+mod node;
+mod table;
+mod traffic;
+
+pub use node::{DnsLabels, DnsMetrics, NodeMetrics};
+
 /// Where connections are told of. Cloning it is cheap.
 #[derive(Clone, Debug, Default)]
-pub struct Reporter {}
+pub struct Reporter {
+    traffic: traffic::Traffic,
+    resolved: node::Capped<labels::Resolved, Counter>,
+    /// By reporter and by who could have done better.
+    faults: Family<[(&'static str, &'static str); 2], Counter>,
+}
 
 /// A connection that is open. Dropping it without [`Open::finish`] is a mistake, and tells it all the same.
 #[derive(Debug)]
+#[must_use = "a connection that is dropped at once is told of as lost"]
 pub struct Open {
-    connection: Connection,
-    meter: Arc<Meter>,
+    reporter: Reporter,
+    live: Arc<traffic::Live>,
+    since: Instant,
+    told: bool,
 }
-
-/// Counts of the DNS proxy.
-#[derive(Clone, Debug, Default)]
-pub struct DnsMetrics {}
-
-impl DnsMetrics {
-    /// Registers them.
-    pub fn new(registry: &mut Registry) -> Self {
-        let _ = registry;
-        Self {}
-    }
-}
-
-/// Counts of pods and of the control plane's messages: `workload_manager_*` and `istio_xds_*`.
-#[derive(Clone, Debug, Default)]
-pub struct NodeMetrics {}
-
-impl NodeMetrics {
-    /// Registers them.
-    pub fn new(registry: &mut Registry) -> Self {
-        let _ = registry;
-        Self {}
-    }
-
-    /// How many pods have listeners, and how many wait for them.
-    pub fn pods(&self, active: usize, pending: usize) {
-        let _ = (active, pending);
-    }
-
-    /// The listeners of a pod were opened.
-    pub fn pod_started(&self) {}
-
-    /// The listeners of a pod were closed.
-    pub fn pod_stopped(&self) {}
-}
-
-impl xds::client::Report for NodeMetrics {}
 
 impl Reporter {
     /// A reporter whose counts are in `registry`.
     pub fn new(registry: &mut Registry) -> Self {
-        let _ = registry;
-        Self {}
+        let reporter = Self::default();
+        registry.register_collector(Box::new(reporter.traffic.clone()));
+        registry.register(
+            "istio_on_demand_dns",
+            "The total number of names that were resolved for a connection",
+            reporter.resolved.family.clone(),
+        );
+        registry.register(
+            "istio_tcp_connection_faults",
+            "The total number of TCP connections that failed, by who could have done better",
+            reporter.faults.clone(),
+        );
+        reporter
+    }
+
+    fn blame(&self, connection: &Connection, row: &table::Row) {
+        if row.error.is_some() {
+            let reporter = labels::reporter_label(connection.direction);
+            self.faults.get_or_create(&[("reporter", reporter), ("fault", row.fault.label())]).inc();
+        }
     }
 
     /// A name of an endpoint was resolved for a connection of `source`.
     pub fn resolved(&self, source: &Workload, hostname: &str) {
-        let _ = (source, hostname);
+        self.resolved.with(&labels::Resolved::of(source, hostname), Counter::inc);
     }
 
     /// A connection is open.
     pub fn opened(&self, connection: Connection) -> Open {
-        Open { connection, meter: Arc::default() }
+        access::opened(&connection);
+        let live = self.traffic.open(connection);
+        Open { reporter: self.clone(), live, since: Instant::now(), told: false }
     }
 
     /// A connection that never was open.
     pub fn failed(&self, connection: &Connection, end: &End) {
-        tracing::warn!(target: "access", ?connection, ?end, "connection failed");
+        let row = table::Row::of(end);
+        self.blame(connection, &row);
+        self.traffic.fail(connection, row.flag, row.told == table::Told::Complete);
+        access::ended(connection, &row, access::Moved::default(), std::time::Duration::ZERO);
+    }
+
+    /// Calls `see` with every connection that is open, in the order in which they were opened.
+    pub fn connections(&self, mut see: impl FnMut(&Connection, &Meter)) {
+        for live in self.traffic.connections() {
+            see(&live.connection, &live.meter);
+        }
     }
 }
 
 impl Open {
     /// What is told of.
     pub fn connection(&self) -> &Connection {
-        &self.connection
+        &self.live.connection
     }
 
     /// What counts its bytes.
     pub fn meter(&self) -> &Arc<Meter> {
-        &self.meter
+        &self.live.meter
     }
 
     /// It ended.
-    pub fn finish(self, end: &End) {
-        tracing::info!(target: "access", connection = ?self.connection, ?end, "connection complete");
+    pub fn finish(mut self, end: &End) {
+        self.tell(&table::Row::of(end));
+    }
+
+    fn tell(&mut self, row: &table::Row) {
+        self.told = true;
+        self.reporter.blame(&self.live.connection, row);
+        self.reporter.traffic.close(&self.live, row.error.is_some().then_some(row.flag));
+        let meter = &self.live.meter;
+        let moved = access::Moved { requests: meter.sent.load(Relaxed), responses: meter.received.load(Relaxed) };
+        access::ended(&self.live.connection, row, moved, self.since.elapsed());
     }
 }
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if !self.told {
+            self.tell(&table::Row::lost());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

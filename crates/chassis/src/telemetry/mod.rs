@@ -94,3 +94,21 @@ pub fn start(format: Format, filter: &str) -> Result<Log, LogError> {
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::StartedTwice)?;
     Ok(Log { level, writer })
 }
+
+/// What `act` logs on this thread, at every level, with nothing in the place of the time: for tests of log lines.
+pub fn capture(format: Format, act: impl FnOnce()) -> String {
+    use std::sync::{Arc, Mutex, PoisonError};
+    let page = Arc::new(Mutex::new(String::new()));
+    let copy = page.clone();
+    let lines = line::Lines::new(
+        format,
+        || std::time::UNIX_EPOCH,
+        move |line: String| {
+            copy.lock().unwrap_or_else(PoisonError::into_inner).push_str(&line);
+        },
+    );
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), act);
+    let time = text::Time(std::time::UNIX_EPOCH).to_string();
+    let text = page.lock().unwrap_or_else(PoisonError::into_inner).split_off(0);
+    text.replace(&format!("{time}\t"), "").replace(&format!("\"time\":\"{time}\","), "")
+}
