@@ -6,9 +6,11 @@
 
 use crate::limits::Limits;
 use futures_util::task::AtomicWaker;
+use h2::{FlowControl, RecvStream};
 use std::{
+    collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     task::Context,
@@ -29,9 +31,21 @@ const WINDOW_MAX: usize = (1 << 31) - 1;
 pub(crate) struct Credit {
     held: AtomicUsize,
     driver: AtomicWaker,
+    /// The streams that tunnels read, by their number. See [`Credit::remind`].
+    streams: Mutex<HashMap<u32, FlowControl>>,
 }
 
 impl Credit {
+    pub(crate) fn enter(&self, stream: &mut RecvStream) {
+        let number = stream.stream_id().as_u32();
+        self.streams().insert(number, stream.flow_control().clone());
+    }
+
+    pub(crate) fn leave(&self, stream: &RecvStream) {
+        let left = self.streams().remove(&stream.stream_id().as_u32());
+        drop(left);
+    }
+
     pub(crate) fn held(&self, bytes: usize) {
         let before = self.held.fetch_add(bytes, Ordering::Relaxed);
         self.stepped(before, before + bytes);
@@ -42,10 +56,24 @@ impl Credit {
         self.stepped(before, before - bytes);
     }
 
+    /// Has h2 look at each stream's window again. It does so when credit is released, but not when
+    /// a smaller window has made a stream's negative: one whose credit was all released before
+    /// would wait for ever (h2 0.4.20, `Recv::apply_local_settings`).
+    fn remind(&self) {
+        for stream in self.streams().values_mut() {
+            // Fails only for a stream that is gone.
+            let _ = stream.release_capacity(0);
+        }
+    }
+
     fn stepped(&self, before: usize, after: usize) {
         if before / STEP_BYTES != after / STEP_BYTES {
             self.driver.wake();
         }
+    }
+
+    fn streams(&self) -> MutexGuard<'_, HashMap<u32, FlowControl>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -61,6 +89,8 @@ pub(crate) struct Granter {
     credit: Arc<Credit>,
     full: Grant,
     now: Grant,
+    /// Each stream's window was made smaller, and the peer has not said yet that it knows.
+    narrowing: bool,
 }
 
 /// What a peer may send.
@@ -73,7 +103,7 @@ struct Grant {
 impl Granter {
     pub(crate) fn new(limits: &Limits) -> Self {
         let full = Grant { connection: limits.connection_window_bytes, stream: limits.stream_window_bytes };
-        Self { credit: Arc::default(), full, now: full }
+        Self { credit: Arc::default(), full, now: full, narrowing: false }
     }
 
     pub(crate) fn credit(&self) -> &Arc<Credit> {
@@ -90,7 +120,13 @@ impl Granter {
             self.now.connection = wanted.connection;
             changed = true;
         }
-        if wanted.stream != self.now.stream && windows.set_stream_window(wanted.stream).is_ok() {
+        // To say it again is the only way to learn that the peer has acknowledged it.
+        let say = wanted.stream != self.now.stream || self.narrowing;
+        if say && windows.set_stream_window(wanted.stream).is_ok() {
+            if std::mem::take(&mut self.narrowing) {
+                self.credit.remind();
+            }
+            self.narrowing = wanted.stream < self.now.stream;
             self.now.stream = wanted.stream;
             changed = true;
         }
@@ -101,15 +137,17 @@ impl Granter {
 /// What to grant when this much is held. A stream's share grows back only when half of what made
 /// it shrink is gone, so that it does not swing.
 fn grant(full: Grant, now: Grant, held: usize) -> Grant {
-    let share = |divisor: u32| (full.stream / divisor).max(1);
-    let stream = match held {
-        _ if held >= DEAR_BYTES => share(16),
-        _ if held >= SCARCE_BYTES => share(4).min(if held >= DEAR_BYTES / 2 { now.stream } else { full.stream }),
-        _ if held >= SCARCE_BYTES / 2 => now.stream.max(share(4)),
+    let share = |scarce: usize, dear: usize| match held {
+        _ if held >= dear => (full.stream / 16).max(1),
+        _ if held >= scarce => (full.stream / 4).max(1),
         _ => full.stream,
     };
+    let (least, most) = (share(SCARCE_BYTES / 2, DEAR_BYTES / 2), share(SCARCE_BYTES, DEAR_BYTES));
     let steps = held / STEP_BYTES * STEP_BYTES;
-    Grant { connection: (full.connection as usize).saturating_add(steps).min(WINDOW_MAX) as u32, stream }
+    Grant {
+        connection: (full.connection as usize).saturating_add(steps).min(WINDOW_MAX) as u32,
+        stream: now.stream.clamp(least, most),
+    }
 }
 
 #[cfg(test)]

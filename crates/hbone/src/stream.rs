@@ -90,10 +90,11 @@ impl Arrived {
 impl Tunnel {
     pub(crate) fn new(
         send: SendStream<Bytes>,
-        recv: RecvStream,
+        mut recv: RecvStream,
         credit: Arc<Credit>,
         lease: Box<dyn Any + Send + Sync>,
     ) -> Self {
+        credit.enter(&mut recv);
         let arrived = Arrived::default();
         Self { send, recv, arrived, ended: false, finished: false, credit, held: 0, _lease: lease }
     }
@@ -215,6 +216,7 @@ impl Drop for Tunnel {
     fn drop(&mut self) {
         // h2 gives the connection's credit back itself when the last handle of a stream goes.
         self.credit.released(self.held);
+        self.credit.leave(&self.recv);
     }
 }
 

@@ -125,35 +125,6 @@ async fn a_cancelled_relay_resets_both_ends() {
     }
 }
 
-/// Bytes that tell where they belong.
-fn pattern(at: usize, length: usize) -> Vec<u8> {
-    (at..at + length).map(|i| (i ^ (i >> 8) ^ (i >> 16)) as u8).collect()
-}
-
-async fn send_pattern(stream: &mut TcpStream, total: usize, piece: usize) {
-    let mut at = 0;
-    while at < total {
-        let length = piece.min(total - at);
-        stream.write_all(&pattern(at, length)).await.unwrap();
-        at += length;
-    }
-    stream.shutdown().await.unwrap();
-}
-
-async fn expect_pattern(stream: &mut TcpStream, total: usize) {
-    let mut at = 0;
-    let mut buffer = vec![0; 100_000];
-    loop {
-        let read = stream.read(&mut buffer).await.unwrap();
-        if read == 0 {
-            break;
-        }
-        assert!(buffer[..read] == pattern(at, read), "bytes from {at} on are wrong");
-        at += read;
-    }
-    assert_eq!(at, total);
-}
-
 #[tokio::test]
 async fn sixty_four_mebibytes_each_way_arrive_whole() {
     const TOTAL: usize = 64 << 20;

@@ -3,19 +3,36 @@
 
 use super::{Dial, DialFailure, Lease, Place, PoolKey, Shared, Turn};
 use crate::{limits, open::Link};
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{sync::oneshot, time::Instant};
 
-/// Connections of one key in the order they were made.
+/// Connections of one pool in the order they were made. Never used twice: a tunnel may outlive its
+/// connection's stay in the pool, and even its key's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LinkId(u64);
+
+/// Gives the next one.
+#[derive(Default)]
+pub(super) struct LinkIds(AtomicU64);
+
+impl LinkIds {
+    fn next(&self) -> LinkId {
+        LinkId(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 pub(super) struct Entry<D: Dial> {
     slots: Vec<Slot<D>>,
     /// Turns that are out.
     dials: usize,
     waiters: VecDeque<oneshot::Sender<Grant<D>>>,
-    next_id: u64,
 }
 
 /// One connection.
@@ -64,7 +81,7 @@ impl<D: Dial> Deliveries<D> {
 
 impl<D: Dial> Default for Entry<D> {
     fn default() -> Self {
-        Self { slots: Vec::new(), dials: 0, waiters: VecDeque::new(), next_id: 0 }
+        Self { slots: Vec::new(), dials: 0, waiters: VecDeque::new() }
     }
 }
 
@@ -92,8 +109,7 @@ impl<D: Dial> Entry<D> {
 
     /// Takes a new connection in, and its first place.
     pub(super) fn add(&mut self, link: Link, peer: D::Peer, context: &Context<'_, D>) -> Place<D> {
-        let id = LinkId(self.next_id);
-        self.next_id += 1;
+        let id = context.shared.ids.next();
         let place = Place { link: link.clone(), peer: peer.clone(), lease: context.lease(id) };
         self.slots.push(Slot { id, link, peer, active: 1, idle_since: context.now });
         place

@@ -12,7 +12,7 @@ use crate::{
     open::{self, BeginError, Drive, Link, TunnelError},
     stream::Tunnel,
 };
-use entry::{Ask, Deliveries, Entry, Grant, LinkId};
+use entry::{Ask, Deliveries, Entry, Grant, LinkId, LinkIds};
 use http::StatusCode;
 use mesh::{Identity, Str};
 use std::{
@@ -108,6 +108,7 @@ enum DialFailure<E> {
 struct Shared<D: Dial> {
     dial: D,
     limits: Limits,
+    ids: LinkIds,
     entries: Mutex<HashMap<Arc<PoolKey>, Entry<D>>>,
 }
 
@@ -134,7 +135,7 @@ struct Place<D: Dial> {
 impl<D: Dial> Pool<D> {
     /// An empty pool.
     pub fn new(dial: D, limits: Limits) -> Self {
-        Self { shared: Arc::new(Shared { dial, limits, entries: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { dial, limits, ids: LinkIds::default(), entries: Mutex::default() }) }
     }
 
     /// Opens a tunnel. Dropping the future gives up: the stream is reset, and a dial that others

@@ -18,7 +18,7 @@ use hbone::{
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
     net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinHandle,
@@ -137,4 +137,44 @@ pub async fn path(link: &Link, served: &mut Served) -> Path {
     let outbound = relaying(Tcp::from(captured), near);
     let inbound = relaying(far, Tcp::from(dialled));
     Path { client, server, outbound, inbound }
+}
+
+/// Bytes that tell where they belong: no two places in a few megabytes look alike for long.
+pub fn pattern(at: usize, length: usize) -> Vec<u8> {
+    const PERIOD: usize = 65_521;
+    static TABLE: std::sync::LazyLock<Vec<u8>> =
+        std::sync::LazyLock::new(|| (0..2 * PERIOD).map(|i| ((i % PERIOD) ^ ((i % PERIOD) >> 8)) as u8).collect());
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        let from = (at + bytes.len()) % PERIOD;
+        let until = TABLE.len().min(from + length - bytes.len());
+        bytes.extend_from_slice(&TABLE[from..until]);
+    }
+    bytes
+}
+
+/// Writes the first `total` bytes of the pattern, in pieces, and ends.
+pub async fn send_pattern(to: &mut (impl AsyncWrite + Unpin), total: usize, piece: usize) {
+    let mut at = 0;
+    while at < total {
+        let length = piece.min(total - at);
+        to.write_all(&pattern(at, length)).await.unwrap();
+        at += length;
+    }
+    to.shutdown().await.unwrap();
+}
+
+/// Reads to the end, which must come after the first `total` bytes of the pattern.
+pub async fn expect_pattern(from: &mut (impl AsyncRead + Unpin), total: usize) {
+    let mut at = 0;
+    let mut buffer = vec![0; 100_000];
+    loop {
+        let read = from.read(&mut buffer).await.unwrap();
+        if read == 0 {
+            break;
+        }
+        assert!(buffer[..read] == pattern(at, read), "bytes from {at} on are wrong");
+        at += read;
+    }
+    assert_eq!(at, total);
 }
