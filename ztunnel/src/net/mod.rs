@@ -1,6 +1,7 @@
 //! The only place that talks to the kernel directly: namespaces, links,
 //! firewall rules and special sockets.
 
+pub mod changes;
 pub mod links;
 pub mod nat;
 mod netlink;

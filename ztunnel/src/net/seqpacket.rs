@@ -50,6 +50,11 @@ impl Seqpacket {
         Ok((Self::from_fd(one)?, Self::from_fd(other)?))
     }
 
+    /// The user that the process at the other end runs as, as the kernel knows it.
+    pub fn peer_uid(&self) -> io::Result<u32> {
+        Ok(nix::sys::socket::getsockopt(self.fd.get_ref(), nix::sys::socket::sockopt::PeerCredentials)?.uid())
+    }
+
     fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         Ok(Self { fd: watch(fd)? })
     }
