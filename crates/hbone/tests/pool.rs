@@ -138,10 +138,14 @@ impl Dial for Network {
     }
 }
 
+fn identity(service_account: &str) -> Identity {
+    Identity::new("cluster.local", "shop", service_account).unwrap()
+}
+
 fn key(port: Port) -> PoolKey {
     PoolKey {
-        source: Identity::new("cluster.local", "shop", "client").unwrap(),
-        expected: Arc::new(["spiffe://cluster.local/ns/shop/sa/web".into()]),
+        source: identity("client"),
+        expected: Arc::new([identity("web")]),
         destination: format!("10.0.0.{}:15008", port as u8).parse().unwrap(),
         source_ip: "10.0.0.100".parse().unwrap(),
     }
@@ -210,8 +214,8 @@ async fn keys_that_differ_in_anything_share_nothing() {
     };
     let keys = [
         base.clone(),
-        other(&|key| key.source = Identity::new("cluster.local", "shop", "other").unwrap()),
-        other(&|key| key.expected = Arc::new(["spiffe://cluster.local/ns/shop/sa/other".into()])),
+        other(&|key| key.source = identity("other")),
+        other(&|key| key.expected = Arc::new([identity("other")])),
         other(&|key| key.expected = Arc::new([])),
         other(&|key| key.destination.set_port(15009)),
         other(&|key| key.source_ip = "10.0.0.101".parse().unwrap()),

@@ -14,7 +14,7 @@ use crate::{
 };
 use entry::{Ask, Deliveries, Entry, Grant, LinkId, LinkIds};
 use http::StatusCode;
-use mesh::{Identity, Str};
+use mesh::Identity;
 use std::{
     collections::HashMap,
     io,
@@ -33,8 +33,8 @@ use tracing::Instrument;
 pub struct PoolKey {
     /// Whose certificate is shown.
     pub source: Identity,
-    /// URI names of which the peer's certificate must have one, in the caller's order.
-    pub expected: Arc<[Str]>,
+    /// Who may be there, in the caller's order.
+    pub expected: Arc<[Identity]>,
     /// Where the peer listens, HBONE port included.
     pub destination: SocketAddr,
     /// The address dialled from.
