@@ -1,17 +1,56 @@
 //! The control plane: reads what Kubernetes, or a directory of its YAML, says, and tells node
 //! proxies of it over xDS; certifies workloads.
+//!
+//! Reading order: [`app`] (the wiring) · [`config`] · [`source`] (where facts come from: [`files`]
+//! turns objects into [`facts`]) · [`index`] (facts → changes, pure) · [`publish`] (the one that
+//! writes; who may see what) · [`serve`] (the ports) · [`authn`] (who is calling) · [`ca`] (who may
+//! have which certificate) · [`problems`] (what could not be understood) · [`report`] (what is
+//! counted) · [`limits`].
+//!
+//! No connection of the mesh goes through this process, and none waits for it.
 
+use chassis::run::{self, Options};
+use clap::Parser;
 use std::{ffi::OsString, process::ExitCode};
 
+pub mod app;
 pub mod authn;
 pub mod ca;
+pub mod config;
 pub mod facts;
 pub mod files;
 pub mod index;
+pub mod limits;
+pub mod problems;
+pub mod publish;
+pub mod report;
+pub mod serve;
+pub mod source;
 
 /// The whole of the program: `istiod-lite discovery --config-dir DIR --state-dir DIR`.
 /// `args` begins with the name of the program.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let _ = args.into_iter();
-    ExitCode::FAILURE
+    let cli = match config::Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(usage) => {
+            let code = if usage.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            // A closed standard output is no reason for another error.
+            let _printed = usage.print();
+            return code;
+        }
+    };
+    match cli.read() {
+        Ok(config::Asked::Print(text)) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Ok(config::Asked::Serve(config)) => {
+            let options = Options::from_environment("istiod-lite");
+            run::run(&options, |process| async move { app::start(*config, &process).await })
+        }
+        Err(mistakes) => {
+            eprintln!("istiod-lite: {mistakes}");
+            ExitCode::FAILURE
+        }
+    }
 }

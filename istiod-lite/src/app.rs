@@ -1,0 +1,211 @@
+//! The wiring: sources → index → catalog → sessions, and the CA beside them.
+
+use crate::{
+    authn::{
+        Authenticator,
+        local::{LocalAuthenticator, TokenIssuer},
+    },
+    ca::{
+        root::Root,
+        service::{CertificateAuthority, Metrics},
+        serving,
+    },
+    config::{Addresses, Config},
+    limits,
+    problems::Problems,
+    publish::{SharedIndex, Writer},
+    report::Report,
+    serve::{admission::Door, grpc, pages},
+    source::{self, Told},
+};
+use anyhow::Context;
+use chassis::{
+    admin,
+    metrics::{self, Exposition, Registry},
+    run::Process,
+};
+use pki::{Clock, SystemClock};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+use tokio::{net::TcpListener, runtime::Handle, sync::mpsc};
+use xds::server::{Catalog, Discovery};
+
+/// Starts everything and returns where it listens. What is served comes from files.
+pub async fn start(config: Config, process: &Process) -> anyhow::Result<Addresses> {
+    let (line, told) = source::line();
+    let directory = config.config_dir.clone();
+    let bound = start_with(config, process, told).await?;
+    process.vital("source", async move { Ok(source::read_directory(&directory, line).await?) });
+    Ok(bound)
+}
+
+/// The same for facts that somebody else tells.
+pub async fn start_with(config: Config, process: &Process, told: mpsc::Receiver<Told>) -> anyhow::Result<Addresses> {
+    let listeners = Listeners::bind(config.addresses).await?;
+    let bound = listeners.addresses()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let root = Arc::new(open_root(&config, &*clock)?);
+    let tokens = TokenIssuer::open(&config.state_dir)?;
+
+    let mut registry = Registry::default();
+    let report = Arc::new(Report::register(&mut registry));
+    let ca_metrics = Metrics::register(&mut registry);
+    metrics::register_process(&mut registry, vec![Handle::current()]);
+    metrics::register_build(&mut registry, "pilot", env!("CARGO_PKG_VERSION"));
+
+    let index = SharedIndex::new(config.mesh.clone());
+    let problems = Arc::new(Problems::new());
+    let (publisher, catalog) = xds::server::catalog();
+    let writer = Writer::new(index.clone(), publisher, problems.clone(), report.clone());
+
+    let authenticator: Arc<dyn Authenticator> = Arc::new(LocalAuthenticator::new(
+        &tokens,
+        &config.mesh.trust_domain,
+        &config.mesh.cluster_id,
+        Arc::new(index.clone()),
+        clock.clone(),
+    ));
+    let authority = CertificateAuthority::new(
+        root.clone(),
+        authenticator.clone(),
+        config.policy.clone(),
+        Arc::new(index.clone()),
+        config.lifetimes,
+        clock.clone(),
+        ca_metrics,
+    );
+    let door = Door::new(authenticator, config.policy.clone());
+    let routes = tonic::service::Routes::new(Discovery::new(catalog.clone(), door, report.clone()))
+        .add_service(pki::ca_server::service(Arc::new(authority)));
+    let mut names = serving::hostnames("istio-system");
+    names.extend(["istiod", "istiod.istio-system", "127.0.0.1", "::1"].map(str::to_owned));
+    names.extend(config.serving_names.clone());
+    let tls = serving::tls_config(root.clone(), names, clock.clone());
+
+    let exposition = exposition(registry, &report, &index, &problems, &root);
+    let signal = || process.signal.clone();
+    spawn_pages(process, listeners.ready, pages::readiness(process));
+    spawn_pages(process, listeners.metrics, pages::metrics(exposition));
+    spawn_pages(process, listeners.debug, pages::debug(process, index, problems, report));
+    spawn_writer(process, writer, told);
+    spawn_readiness(process, catalog);
+    spawn_root_watch(process, root, clock);
+    let (xds, drain) = (listeners.xds, signal());
+    process.vital("xds server", async move {
+        grpc::serve(xds, tls, routes, drain).await;
+        Ok(())
+    });
+    tracing::info!(xds = %bound.xds, metrics = %bound.metrics, ready = %bound.ready, debug = %bound.debug, "listening");
+    Ok(bound)
+}
+
+fn open_root(config: &Config, clock: &dyn Clock) -> anyhow::Result<Root> {
+    let now = clock.now().wall;
+    let root = match &config.cacerts {
+        Some(dir) => Root::plugged(dir, &config.state_dir, now),
+        None => Root::open(&config.state_dir, &config.mesh.trust_domain, config.lifetimes.default, now),
+    };
+    root.context("the certificate authority cannot start")
+}
+
+fn exposition(
+    registry: Registry,
+    report: &Arc<Report>,
+    index: &SharedIndex,
+    problems: &Arc<Problems>,
+    root: &Arc<Root>,
+) -> Arc<Exposition> {
+    let (report, index, problems, root) = (report.clone(), index.clone(), problems.clone(), root.clone());
+    Arc::new(Exposition::new(registry).before_scrape(move || {
+        problems.look_again();
+        report.before_scrape(&index, problems.count(), root.issuer().not_after());
+    }))
+}
+
+fn spawn_pages(process: &Process, listener: TcpListener, routes: admin::Routes) {
+    let drain = process.signal.clone();
+    process.vital("pages", async move {
+        admin::serve(listener, Arc::new(routes), drain).await;
+        Ok(())
+    });
+}
+
+/// Takes in what is told until the drain; then the publisher goes, and every session is told to
+/// connect elsewhere.
+fn spawn_writer(process: &Process, writer: Writer, told: mpsc::Receiver<Told>) {
+    let mut drain = process.signal.clone();
+    process.vital("index", async move {
+        tokio::select! {
+            () = writer.run(told) => {}
+            _deadline = drain.draining() => {}
+        }
+        Ok(())
+    });
+}
+
+fn spawn_readiness(process: &Process, catalog: Catalog) {
+    let sources = process.ready.register("sources");
+    chassis::task::spawn("readiness", async move {
+        // An error means that the process ends, and that is not ready either.
+        if catalog.head().wait_for(|head| head.synced).await.is_ok() {
+            drop(sources);
+        } else {
+            std::mem::forget(sources);
+        }
+    })
+    .detach();
+}
+
+fn spawn_root_watch(process: &Process, root: Arc<Root>, clock: Arc<dyn Clock>) {
+    let mut drain = process.signal.clone();
+    process.vital("root", async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(limits::ROOT_TICK) => {}
+                _deadline = drain.draining() => return Ok(()),
+            }
+            if let Err(error) = root.tick(clock.now().wall) {
+                tracing::error!(%error, "the root stays as it is");
+            }
+        }
+    });
+}
+
+struct Listeners {
+    xds: TcpListener,
+    metrics: TcpListener,
+    ready: TcpListener,
+    debug: TcpListener,
+}
+
+impl Listeners {
+    async fn bind(addresses: Addresses) -> anyhow::Result<Self> {
+        Ok(Self {
+            xds: bind(addresses.xds).await?,
+            metrics: bind(addresses.metrics).await?,
+            ready: bind(addresses.ready).await?,
+            debug: bind(addresses.debug).await?,
+        })
+    }
+
+    fn addresses(&self) -> std::io::Result<Addresses> {
+        Ok(Addresses {
+            xds: self.xds.local_addr()?,
+            metrics: self.metrics.local_addr()?,
+            ready: self.ready.local_addr()?,
+            debug: self.debug.local_addr()?,
+        })
+    }
+}
+
+/// Listens; where the kernel has no IPv6, any IPv6 address means any IPv4 address.
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let any_v6 = address.is_ipv6() && address.ip().is_unspecified();
+    let bound = match TcpListener::bind(address).await {
+        Err(_) if any_v6 => TcpListener::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port())).await,
+        bound => bound,
+    };
+    bound.with_context(|| format!("cannot listen on {address}"))
+}

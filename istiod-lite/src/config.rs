@@ -1,0 +1,232 @@
+//! Settings: flags say where things are, environment variables with Istio's names say how the
+//! mesh is. Everything is read once, and every mistake is told at once.
+
+use crate::{ca::policy::Policy, index::Mesh};
+use chassis::env::{Key, Mistakes, ProcessEnvironment, Reader, Row, Strings, Value};
+use clap::{Args, Parser, Subcommand};
+use pki::issue::Lifetimes;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+/// The control plane of the mesh.
+#[derive(Debug, Parser)]
+#[command(name = "istiod-lite", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Tells node proxies of the mesh and certifies workloads.
+    Discovery(Flags),
+    /// Prints the table of environment variables.
+    Environment,
+}
+
+#[derive(Debug, Args)]
+struct Flags {
+    /// Directory of Kubernetes YAML that describes the mesh; it is watched.
+    #[arg(long)]
+    config_dir: PathBuf,
+    /// Directory for the CA key and certificate, the token signing key, and root-cert.pem.
+    #[arg(long)]
+    state_dir: PathBuf,
+    /// Directory with a plugged-in CA: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem.
+    #[arg(long)]
+    cacerts: Option<PathBuf>,
+    /// Where xDS and the CA are served, with TLS.
+    #[arg(long, default_value_t = any(15012))]
+    xds_address: SocketAddr,
+    /// Where /metrics is served.
+    #[arg(long, default_value_t = any(15014))]
+    metrics_address: SocketAddr,
+    /// Where /ready is served.
+    #[arg(long, default_value_t = any(8080))]
+    ready_address: SocketAddr,
+    /// Where /debug is served; it shows the whole mesh, so keep it on loopback.
+    #[arg(long, default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9876))]
+    debug_address: SocketAddr,
+    /// One more name or address for the serving certificate. May be repeated.
+    #[arg(long = "serving-name")]
+    serving_names: Vec<String>,
+}
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub enum Asked {
+    /// To serve.
+    Serve(Box<Config>),
+    /// To print this text.
+    Print(String),
+}
+
+/// Everything that is set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Directory of Kubernetes YAML.
+    pub config_dir: PathBuf,
+    /// Directory for keys.
+    pub state_dir: PathBuf,
+    /// Directory of a plugged-in CA.
+    pub cacerts: Option<PathBuf>,
+    /// What is true of the whole mesh.
+    pub mesh: Mesh,
+    /// Whose tokens may ask for the certificates of others, and for the whole configuration.
+    pub policy: Policy,
+    /// How long workload certificates live.
+    pub lifetimes: Lifetimes,
+    /// Where to listen.
+    pub addresses: Addresses,
+    /// Names and addresses of the serving certificate, besides those of the Kubernetes services.
+    pub serving_names: Vec<String>,
+}
+
+/// Where to listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// xDS and CA.
+    pub xds: SocketAddr,
+    /// Metrics.
+    pub metrics: SocketAddr,
+    /// Readiness.
+    pub ready: SocketAddr,
+    /// Debug pages.
+    pub debug: SocketAddr,
+}
+
+const CLUSTER_ID: Key<String> = Key::new("CLUSTER_ID", "Kubernetes", "name", "Name of this cluster.");
+const TRUST_DOMAIN: Key<String> =
+    Key::new("TRUST_DOMAIN", "cluster.local", "name", "Trust domain of every identity of the mesh.");
+const CLUSTER_DOMAIN: Key<String> =
+    Key::new("CLUSTER_DOMAIN", "cluster.local", "DNS name", "What the host names of services end with.");
+const ROOT_NAMESPACE: Key<String> =
+    Key::new("ROOT_NAMESPACE", "istio-system", "name", "The namespace whose policies are for the whole mesh.");
+const TRUSTED: Key<Accounts> = Key::new(
+    "CA_TRUSTED_NODE_ACCOUNTS",
+    "istio-system/ztunnel",
+    "namespace/name,…",
+    "Service accounts of node proxies: they are told of the whole mesh, and may have the certificates of the pods on their node.",
+);
+const DEFAULT_TTL: Key<Duration> = Key::new(
+    "DEFAULT_WORKLOAD_CERT_TTL",
+    "24h",
+    "duration",
+    "Life of a workload certificate when the request does not say.",
+);
+const MAX_TTL: Key<Duration> =
+    Key::new("MAX_WORKLOAD_CERT_TTL", "2160h", "duration", "Longest life of a workload certificate; more is refused.");
+
+/// Every variable that is read.
+pub const ROWS: [Row; 7] = [
+    CLUSTER_ID.row,
+    TRUST_DOMAIN.row,
+    CLUSTER_DOMAIN.row,
+    ROOT_NAMESPACE.row,
+    TRUSTED.row,
+    DEFAULT_TTL.row,
+    MAX_TTL.row,
+];
+
+#[derive(Debug)]
+struct Accounts(Vec<(String, String)>);
+
+impl Value for Accounts {
+    fn parse(text: &str) -> Result<Self, String> {
+        let account = |part: &str| match part.trim().split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok((namespace.to_owned(), name.to_owned()))
+            }
+            _ => Err(format!("{part:?} is not of the form <namespace>/<service account>")),
+        };
+        text.split(',').filter(|part| !part.trim().is_empty()).map(account).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl Cli {
+    /// Reads the environment of this process and says what is asked for.
+    pub fn read(self) -> Result<Asked, Mistakes> {
+        match self.command {
+            Command::Discovery(flags) => flags.read(&ProcessEnvironment).map(|config| Asked::Serve(Box::new(config))),
+            Command::Environment => Ok(Asked::Print(chassis::env::table(&ROWS))),
+        }
+    }
+}
+
+impl Flags {
+    fn read(self, strings: &dyn Strings) -> Result<Config, Mistakes> {
+        let mut reader = Reader::new(strings);
+        let mesh = Mesh {
+            cluster_id: reader.read(&CLUSTER_ID).into(),
+            trust_domain: reader.read(&TRUST_DOMAIN).into(),
+            domain: reader.read(&CLUSTER_DOMAIN).into(),
+            root_namespace: reader.read(&ROOT_NAMESPACE).into(),
+        };
+        // An identity checks its trust domain; a wrong one must not wait for the first certificate.
+        if let Err(error) = mesh::Identity::new(&mesh.trust_domain, "any", "any") {
+            reader.mistake(TRUST_DOMAIN.row.name, &mesh.trust_domain, &error.to_string());
+        }
+        let config = Config {
+            policy: Policy { trusted_node_accounts: reader.read(&TRUSTED).0 },
+            lifetimes: Lifetimes { default: reader.read(&DEFAULT_TTL), max: reader.read(&MAX_TTL) },
+            config_dir: self.config_dir,
+            state_dir: self.state_dir,
+            cacerts: self.cacerts,
+            addresses: Addresses {
+                xds: self.xds_address,
+                metrics: self.metrics_address,
+                ready: self.ready_address,
+                debug: self.debug_address,
+            },
+            serving_names: self.serving_names,
+            mesh,
+        };
+        reader.finish().map(|()| config)
+    }
+}
+
+fn any(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn read(environment: &[(&str, &str)]) -> Result<Config, Mistakes> {
+        let cli = Cli::parse_from(["istiod-lite", "discovery", "--config-dir", "/config", "--state-dir", "/state"]);
+        let Command::Discovery(flags) = cli.command else { panic!("another command was read") };
+        let strings: BTreeMap<String, String> =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        flags.read(&strings)
+    }
+
+    #[test]
+    fn an_empty_environment_is_the_mesh_of_istio() {
+        let config = read(&[]).expect("every default is good");
+        assert_eq!(&*config.mesh.trust_domain, "cluster.local");
+        assert_eq!(config.policy, Policy::default());
+        assert_eq!(config.lifetimes, Lifetimes::default());
+        assert_eq!(config.addresses.xds.to_string(), "[::]:15012");
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once() {
+        let mistakes =
+            read(&[("CA_TRUSTED_NODE_ACCOUNTS", "ztunnel"), ("TRUST_DOMAIN", "a/b"), ("MAX_WORKLOAD_CERT_TTL", "9")]);
+        let text = mistakes.expect_err("all three are wrong").to_string();
+        for name in ["CA_TRUSTED_NODE_ACCOUNTS", "TRUST_DOMAIN", "MAX_WORKLOAD_CERT_TTL"] {
+            assert!(text.contains(name), "{name} is missing in {text}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_trusted_when_the_list_is_blank() {
+        let config = read(&[("CA_TRUSTED_NODE_ACCOUNTS", " , ")]).expect("a blank list is a list");
+        assert_eq!(config.policy.trusted_node_accounts, []);
+    }
+}

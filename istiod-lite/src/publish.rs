@@ -1,0 +1,162 @@
+//! From what was told to what proxies are told: the one task that writes the index and the
+//! catalog, and the rule of who may see what.
+
+use crate::{
+    ca::policy::Policy,
+    facts::{PodLookup, PodRecord},
+    index::{Index, Mesh},
+    problems::Problems,
+    report::Report,
+    source::{News, Told},
+};
+use mesh::{Change, Identity};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+};
+use tokio::sync::mpsc;
+use xds::{resource, server::Publisher};
+
+/// The index, read by many and written by [`Writer`] alone.
+#[derive(Clone, Debug)]
+pub struct SharedIndex {
+    index: Arc<RwLock<Index>>,
+}
+
+impl SharedIndex {
+    /// An index that knows nothing yet.
+    pub fn new(mesh: Mesh) -> Self {
+        Self { index: Arc::new(RwLock::new(Index::new(mesh))) }
+    }
+
+    /// What it knows now. Nothing is taken in while this is held.
+    pub fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PodLookup for SharedIndex {
+    fn pod(&self, namespace: &str, name: &str) -> Option<PodRecord> {
+        self.read().pod(namespace, name)
+    }
+
+    fn runs_on(&self, node: &str, namespace: &str, service_account: &str) -> bool {
+        self.read().runs_on(node, namespace, service_account)
+    }
+}
+
+/// Takes in what is told.
+#[derive(Debug)]
+pub struct Writer {
+    index: SharedIndex,
+    publisher: Publisher,
+    problems: Arc<Problems>,
+    report: Arc<Report>,
+}
+
+impl Writer {
+    /// The only one who writes `index` and `publisher`.
+    pub fn new(index: SharedIndex, publisher: Publisher, problems: Arc<Problems>, report: Arc<Report>) -> Self {
+        Self { index, publisher, problems, report }
+    }
+
+    /// Takes in until the line ends. Then the publisher is dropped, and every session with it.
+    pub async fn run(mut self, mut line: mpsc::Receiver<Told>) {
+        while let Some(told) = line.recv().await {
+            self.take(told);
+            // The first one was everything that was there.
+            self.publisher.set_synced();
+        }
+    }
+
+    /// Takes in one moment, whole.
+    pub fn take(&mut self, told: Told) {
+        let mut changes = Vec::new();
+        {
+            let mut index = self.index.index.write().unwrap_or_else(PoisonError::into_inner);
+            for news in told.news {
+                match news {
+                    News::Fact(fact) => {
+                        self.report.fact(&fact.key());
+                        changes.extend(index.apply(fact));
+                    }
+                    News::Clear(subject) => self.problems.clear(&subject),
+                    News::Problem(problem) => {
+                        if self.problems.add(problem) {
+                            self.report.problem();
+                        }
+                    }
+                }
+            }
+        }
+        self.problems.settle();
+        let logged = self.publisher.apply(latest(changes), told.at);
+        tracing::debug!(changes = logged, "took in what was told");
+    }
+}
+
+/// Of several changes of one resource only the last is encoded and sent.
+fn latest(changes: Vec<Change>) -> Vec<Change> {
+    let mut last = HashMap::new();
+    for (n, change) in changes.iter().enumerate() {
+        last.insert(resource::of_change(change), n);
+    }
+    let mut n = 0;
+    let keep = |change: &Change| {
+        n += 1;
+        last.get(&resource::of_change(change)) == Some(&(n - 1))
+    };
+    let mut changes = changes;
+    changes.retain(keep);
+    changes
+}
+
+/// What a proxy may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every workload, service and policy: a node proxy must find any of them.
+    Whole,
+}
+
+/// What a caller may see, by who it is and never by what it says of itself. Whoever is not known
+/// to need the configuration sees none of it.
+pub fn scope(caller: &Identity, policy: &Policy) -> Option<Scope> {
+    let is = |(namespace, account): &(String, String)| {
+        **namespace == **caller.namespace() && **account == **caller.service_account()
+    };
+    policy.trusted_node_accounts.iter().any(is).then_some(Scope::Whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh::{Service, Workload};
+
+    #[test]
+    fn of_several_changes_of_one_resource_the_last_counts() {
+        let workload = |node: &str| Change::Workload(Arc::new(Workload { node: node.into(), ..Workload::named("u") }));
+        let service = Change::Service(Arc::new(Service::named("shop", "web")));
+        let kept = latest(vec![workload("n1"), service, Change::RemoveAddress("u".into()), workload("n2")]);
+        let shown: Vec<String> = kept
+            .iter()
+            .map(|change| match change {
+                Change::Workload(workload) => format!("{} on {}", workload.uid, workload.node),
+                Change::Service(service) => service.key().to_string(),
+                other => format!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(shown, ["shop/web", "u on n2"]);
+    }
+
+    #[test]
+    fn only_node_proxies_see_the_mesh() {
+        for (namespace, account, expected) in [
+            ("istio-system", "ztunnel", Some(Scope::Whole)),
+            ("istio-system", "default", None),
+            ("shop", "ztunnel", None),
+        ] {
+            let caller = Identity::new("cluster.local", namespace, account).expect("a good identity");
+            assert_eq!(scope(&caller, &Policy::default()), expected, "{caller}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Where facts come from. Whoever reads Kubernetes, or files, sends what it learned here, in order;
+//! behind this line nobody knows which of them it was.
+
+use crate::{
+    facts::Fact,
+    files,
+    problems::{Problem, Subject},
+};
+use chassis::objects::{Directory, ObjectEvent, OpenError};
+use std::{path::Path, time::Instant};
+use tokio::sync::mpsc;
+
+/// What was learned at one moment. The first one holds everything that was there.
+#[derive(Debug)]
+pub struct Told {
+    /// When.
+    pub at: Instant,
+    /// What, in order.
+    pub news: Vec<News>,
+}
+
+/// One thing that was learned.
+#[derive(Debug)]
+pub enum News {
+    /// How an object is now.
+    Fact(Fact),
+    /// Nothing is wrong with this any more; problems that follow are new ones.
+    Clear(Subject),
+    /// Something could not be understood.
+    Problem(Problem),
+}
+
+/// Moments that wait to be taken in. A slow index makes the source wait, and a source that waits
+/// merges what happens meanwhile.
+const TOLD_QUEUED_MAX: usize = 4;
+
+/// A line between a source and the index.
+pub fn line() -> (mpsc::Sender<Told>, mpsc::Receiver<Told>) {
+    mpsc::channel(TOLD_QUEUED_MAX)
+}
+
+/// Reads a directory of YAML for as long as somebody listens.
+pub async fn read_directory(path: &Path, line: mpsc::Sender<Told>) -> Result<(), OpenError> {
+    let mut directory = Directory::open(path)?;
+    loop {
+        let events = tokio::select! {
+            events = directory.next() => events,
+            () = line.closed() => return Ok(()),
+        };
+        let told = Told { at: Instant::now(), news: news(events) };
+        if line.send(told).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+fn news(events: Vec<ObjectEvent>) -> Vec<News> {
+    let mut news = Vec::new();
+    // A file whose objects changed was read well, unless one of these says otherwise.
+    for event in &events {
+        if let ObjectEvent::Applied(object) = event {
+            news.push(News::Clear(Subject::File(object.origin.file.to_path_buf())));
+        }
+    }
+    for event in events {
+        match event {
+            ObjectEvent::Applied(object) => {
+                let reading = files::read(&object);
+                news.push(News::Clear(Subject::Object(object.key())));
+                news.extend(reading.problems.into_iter().map(|problem| News::Problem(problem.into())));
+                news.extend(reading.fact.map(News::Fact));
+            }
+            ObjectEvent::Removed(key) => {
+                news.extend(files::removed(&key).map(News::Fact));
+                news.push(News::Clear(Subject::Object(key)));
+            }
+            ObjectEvent::Problem(problem) => news.push(News::Problem(problem.into())),
+        }
+    }
+    news
+}
