@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod forward;
+pub mod limits;
 pub mod resolve;
 pub mod server;
 
