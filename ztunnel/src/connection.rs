@@ -70,7 +70,17 @@ pub enum End {
     /// We would have, but could not. Nothing was opened.
     Unreachable(outbound::Failure),
     /// We would not let it in. Nothing was opened.
-    Refused(inbound::Reject),
+    Refused(Arc<inbound::Reject>),
     /// We would have let it in, but what was asked for cannot be served. Nothing was opened.
-    NotServed(inbound::Failure),
+    NotServed(Arc<inbound::Failure>),
+}
+
+impl End {
+    /// How a relay ended, with the reason if it was we who broke it off.
+    pub fn of(end: RelayEnd, breaker: &live::Breaker) -> Self {
+        match (end, breaker.cause()) {
+            (RelayEnd::Cancelled, Some(cause)) => Self::BrokenOff(cause),
+            (end, _) => Self::Relayed(end),
+        }
+    }
 }

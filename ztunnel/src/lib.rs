@@ -20,6 +20,7 @@
 //! | [`dns`] | the DNS proxy of each pod |
 //! | [`report`] | the access log and the metrics |
 //! | [`admin`] | the config dump and what else an operator may ask |
+//! | [`limits`] | every number, with its reason |
 //! | [`agent`] | the node agent: redirection, and which pods are in |
 //!
 //! No request path here calls the control plane. Nothing but [`net`] is unsafe.
@@ -31,6 +32,7 @@ pub mod config;
 pub mod connection;
 pub mod dns;
 pub mod inbound;
+pub mod limits;
 pub mod live;
 pub mod net;
 pub mod node;

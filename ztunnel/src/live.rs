@@ -1,4 +1,15 @@
 //! Connections that are open, and the end of those that policy came to forbid.
+//!
+//! An admission holds for one view. When policy changes, every open connection is judged again
+//! from what it was judged by at first, and those that would not come in any more are broken off.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use mesh::authz::{self, Attributes};
+use mesh::{Identity, Str, View};
+use tokio_util::sync::CancellationToken;
 
 /// Why we broke off a connection that was open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,3 +24,174 @@ pub enum Cause {
     #[error("connection closed because the pod is gone")]
     PodGone,
 }
+
+/// Breaks off one connection. Clones break off the same.
+#[derive(Clone, Debug, Default)]
+pub struct Breaker {
+    token: CancellationToken,
+    cause: Arc<OnceLock<Cause>>,
+}
+
+impl Breaker {
+    /// Breaks the connection off. Only the first cause counts.
+    pub fn break_off(&self, cause: Cause) {
+        if self.cause.set(cause).is_ok() {
+            self.token.cancel();
+        }
+    }
+
+    /// Cancelled when the connection is broken off.
+    pub fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+
+    /// Why it was, if it was.
+    pub fn cause(&self) -> Option<Cause> {
+        self.cause.get().copied()
+    }
+}
+
+/// What an admission was decided by, to decide it again.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// Uid of the workload that is called.
+    pub workload: Str,
+    /// Who calls.
+    pub source: Option<Identity>,
+    /// From which address.
+    pub source_ip: IpAddr,
+    /// Which address and port of the pod.
+    pub destination: SocketAddr,
+    /// [`View::policy_version`] of the view that admitted it.
+    pub policy_version: u64,
+}
+
+impl Judged {
+    /// Whether the connection would come in now. A workload that the view does not have is not
+    /// judged: its pod is on its way out, and that ends the connection in its own time.
+    fn holds(&self, view: &View) -> bool {
+        let Some(workload) = view.workload(&self.workload) else { return true };
+        let attributes = Attributes {
+            source: self.source.as_ref(),
+            source_ip: self.source_ip,
+            destination_ip: self.destination.ip(),
+            destination_port: self.destination.port(),
+        };
+        authz::decide(view, workload, &attributes).allowed
+    }
+}
+
+/// The open connections. Cloning it is cheap.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    connections: Arc<Mutex<Connections>>,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    last: u64,
+    open: HashMap<u64, Arc<Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    pod: Str,
+    judged: Option<Judged>,
+    breaker: Breaker,
+}
+
+/// A connection is open as long as this is held.
+#[derive(Debug)]
+pub struct Tracked {
+    id: u64,
+    live: Live,
+}
+
+impl Live {
+    /// Notes a connection of the pod with this uid; `judged` where the pod is called.
+    #[must_use]
+    pub fn track(&self, pod: &Str, judged: Option<Judged>, breaker: &Breaker) -> Tracked {
+        let entry = Arc::new(Entry { pod: pod.clone(), judged, breaker: breaker.clone() });
+        let mut connections = self.lock();
+        connections.last += 1;
+        let id = connections.last;
+        connections.open.insert(id, entry);
+        Tracked { id, live: self.clone() }
+    }
+
+    /// Breaks off what `view` does not admit. Returns how many.
+    pub fn judge(&self, view: &View) -> usize {
+        let refused = |entry: &Arc<Entry>| entry.judged.as_ref().is_some_and(|judged| !judged.holds(view));
+        self.break_off(refused, Cause::PolicyChanged)
+    }
+
+    /// Breaks off every connection of a pod.
+    pub fn break_off_pod(&self, uid: &str, cause: Cause) -> usize {
+        self.break_off(|entry| *entry.pod == *uid, cause)
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.lock().open.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn break_off(&self, which: impl Fn(&Arc<Entry>) -> bool, cause: Cause) -> usize {
+        // Judging is done on a copy: connections must not wait for it to open and close.
+        let open: Vec<Arc<Entry>> = self.lock().open.values().cloned().collect();
+        let mut broken = 0;
+        for entry in open.iter().filter(|entry| which(entry)) {
+            entry.breaker.break_off(cause);
+            broken += 1;
+        }
+        broken
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        // Insertion and removal cannot be left half done.
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tracked {
+    /// Judges the connection if `view` has other policies than the one that admitted it: policy may
+    /// have changed between the decision and [`Live::track`].
+    pub fn judge_again(&self, view: &View) {
+        let entry = self.live.lock().open.get(&self.id).cloned();
+        let Some((entry, judged)) = entry.as_ref().and_then(|entry| Some((entry, entry.judged.as_ref()?))) else {
+            return;
+        };
+        if judged.policy_version != view.policy_version() && !judged.holds(view) {
+            entry.breaker.break_off(Cause::PolicyChanged);
+        }
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.live.lock().open.remove(&self.id);
+    }
+}
+
+/// Judges all connections again whenever policy changed, as long as the future lives.
+pub async fn watch(live: Live, view: impl Fn() -> Arc<View>, mut changes: tokio::sync::watch::Receiver<u64>) {
+    let mut policy_version = view().policy_version();
+    while changes.changed().await.is_ok() {
+        let now = view();
+        if now.policy_version() == policy_version {
+            continue;
+        }
+        policy_version = now.policy_version();
+        let broken = live.judge(&now);
+        if broken > 0 {
+            tracing::info!("{broken} open connections are forbidden by changed policies and were closed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

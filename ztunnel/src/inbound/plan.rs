@@ -25,6 +25,8 @@ pub struct Asked<'a> {
     pub own: &'a Workload,
     /// The address of it that the connection came to.
     pub reached: IpAddr,
+    /// It came through a tunnel, or as if through one.
+    pub through_tunnel: bool,
     /// What was asked for: the head of a CONNECT, or where a plain connection wanted to go.
     pub authority: &'a Authority,
     /// The hostname of the service that the caller says it meant; only for telling.
@@ -186,7 +188,7 @@ fn is_own(asked: &Asked<'_>, waypoint: &GatewayAddress) -> bool {
 
 fn final_port(asked: &Asked<'_>, port: u16) -> u16 {
     match asked.own.application_tunnel {
-        Some(tunnel) if tunnel.port != 0 => tunnel.port,
+        Some(tunnel) if tunnel.port != 0 && asked.through_tunnel => tunnel.port,
         _ => port,
     }
 }
@@ -217,7 +219,8 @@ fn meant<'a>(asked: &Asked<'a>, port: u16) -> Option<&'a Arc<Service>> {
 }
 
 fn to_application(asked: &Asked<'_>, judged: SocketAddr) -> Plan {
-    let Some(tunnel) = asked.own.application_tunnel.filter(|tunnel| tunnel.proxy_protocol) else {
+    let wants = asked.own.application_tunnel.filter(|tunnel| tunnel.proxy_protocol && asked.through_tunnel);
+    let Some(tunnel) = wants else {
         return Plan { address: judged, judged, announce: None };
     };
     let port = if tunnel.port == 0 { judged.port() } else { tunnel.port };

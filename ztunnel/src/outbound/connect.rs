@@ -1,12 +1,169 @@
 //! Reaches what a plan says.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hbone::pool::OpenError;
-use pki::cache::CertificateError;
+use hbone::head::{Authority, Baggage, ConnectHead, Forwarded, TraceParent};
+use hbone::pool::{Dial, OpenError, PoolKey};
+use hbone::stream::Tunnel;
+use mesh::{Identity, Service, Str, Workload};
+use pki::Peer;
+use pki::cache::{CertificateCache, CertificateError};
 use pki::tls::HandshakeError;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+
+use crate::inbound::{self, Call, Entered, Why};
+use crate::limits::{CERTIFICATE_DEADLINE, CONNECT_DEADLINE, TLS_CONNECT_DEADLINE};
+use crate::net::sockets::Sockets;
+use crate::node::{self, ConnectError, LocalPod, Node};
+use crate::outbound::plan::{HBONE_PORT, Plan};
+
+/// What was reached.
+pub struct Reached {
+    /// The other end of the relay.
+    pub far: Far,
+    /// Who is there, where that was proved.
+    pub peer: Option<Identity>,
+    /// What it says about itself.
+    pub said: Option<Baggage>,
+}
+
+/// The other end of a relay.
+pub enum Far {
+    /// A tunnel.
+    Tunnel(Tunnel),
+    /// A plain connection.
+    Plain(TcpStream),
+    /// The application of another pod of this node, whose own end of the connection this is.
+    SameNode(Box<Entered>),
+}
+
+/// For whom something is to be reached.
+#[derive(Clone, Copy)]
+pub struct Caller<'a> {
+    /// The pod that connects.
+    pub pod: &'a LocalPod,
+    /// As the view knows it.
+    pub workload: &'a Workload,
+    /// The address of its application.
+    pub client: SocketAddr,
+    /// The service it addressed.
+    pub service: Option<&'a Service>,
+    /// The workload it is sent to.
+    pub destination: Option<&'a Workload>,
+    /// The span that both ends log.
+    pub trace: TraceParent,
+}
+
+/// Reaches what `plan` says. A name must have been resolved before.
+pub async fn open(plan: &Plan, caller: &Caller<'_>, node: &Node) -> Result<Reached, Failure> {
+    match plan {
+        Plan::Tunnel { to, authority, expected } => tunnel(*to, authority, expected, caller).await,
+        Plan::SameNode { address, identity } => same_node(*address, identity, caller, node).await,
+        Plan::Plain { to } => {
+            let far = caller.pod.connect_from(caller.client.ip(), *to).await?;
+            Ok(Reached { far: Far::Plain(far), peer: None, said: None })
+        }
+        Plan::ResolveFirst { hostname, .. } => {
+            Err(Failure::Resolve { name: hostname.clone(), source: io::ErrorKind::Unsupported.into() })
+        }
+    }
+}
+
+async fn tunnel(
+    to: SocketAddr,
+    authority: &Authority,
+    expected: &[Identity],
+    caller: &Caller<'_>,
+) -> Result<Reached, Failure> {
+    let key = PoolKey {
+        source: caller.pod.identity.clone(),
+        expected: expected.iter().map(|identity| Str::from(identity.to_string())).collect(),
+        destination: to,
+        source_ip: caller.client.ip(),
+    };
+    let head = ConnectHead {
+        authority: authority.clone(),
+        baggage: caller.workload.into(),
+        forwarded: Some(Forwarded {
+            client: Some(caller.client),
+            host: caller.service.map(|service| service.hostname.clone()),
+        }),
+        traceparent: Some(caller.trace),
+        forwarded_network: None,
+    };
+    let opened = caller.pod.pool.open(&key, &head).await?;
+    let peer = Some(opened.peer.identity().clone());
+    Ok(Reached { far: Far::Tunnel(opened.tunnel), peer, said: Some(opened.baggage) })
+}
+
+/// Both ends are ours, so both ends' duties are done here: each pod must hold a certificate that is
+/// valid now, and the destination decides by who calls, as if a tunnel had proved it. Nothing less
+/// would do, and nothing is known better: the source's namespace is where this connection came from.
+async fn same_node(
+    address: SocketAddr,
+    identity: &Identity,
+    caller: &Caller<'_>,
+    node: &Node,
+) -> Result<Reached, Failure> {
+    let pod = caller.destination.and_then(|workload| node.without_tunnel(workload)).ok_or(Failure::PodGone)?;
+    node.certificate(&caller.pod.identity).await?;
+    node.certificate(identity).await?;
+    let call = Call {
+        authority: Authority::address(address.ip(), address.port()),
+        through_tunnel: true,
+        hint: caller.service.map(|service| service.hostname.clone()),
+        source: Some(caller.pod.identity.clone()),
+        from: caller.client,
+        reached: SocketAddr::new(address.ip(), HBONE_PORT),
+        said: None,
+        from_other_network: false,
+        trace: Some(caller.trace),
+    };
+    match inbound::enter(call, &pod, node).await {
+        Ok(entered) => Ok(Reached { far: Far::SameNode(Box::new(entered)), peer: Some(identity.clone()), said: None }),
+        Err(away) => {
+            node.reporter.failed(&away.connection, &away.why.told());
+            Err(match away.why {
+                Why::Refused(reject) => Failure::Refused(reject),
+                Why::NotServed(failure) => Failure::NotServed(failure),
+            })
+        }
+    }
+}
+
+/// Dials the connections of one pod's tunnels.
+#[derive(Clone, Debug)]
+pub struct TunnelDial {
+    /// Makes the sockets.
+    pub sockets: Sockets,
+    /// Has the certificates.
+    pub certificates: CertificateCache,
+}
+
+impl Dial for TunnelDial {
+    type Io = TlsStream<TcpStream>;
+    type Peer = Peer;
+    type Error = DialError;
+
+    async fn dial(&self, key: &PoolKey) -> Result<(Self::Io, Peer), DialError> {
+        let certificate = timeout(CERTIFICATE_DEADLINE, self.certificates.fetch(&key.source))
+            .await
+            .unwrap_or(Err(CertificateError::TimedOut))?;
+        let expected = key.expected.iter().map(|name| name.parse()).collect::<Result<Vec<Identity>, _>>()?;
+        let source: IpAddr = key.source_ip;
+        let tcp = node::connect_from(&self.sockets, source, key.destination).await?;
+        let handshake = pki::tls::connect(tcp, pki::tls::client_config(&certificate, &expected));
+        match timeout(TLS_CONNECT_DEADLINE, handshake).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(DialError::TlsDeadline(TLS_CONNECT_DEADLINE)),
+        }
+    }
+}
 
 /// Why what a plan says could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -33,10 +190,13 @@ pub enum Failure {
     Tunnel(#[from] OpenError<DialError>),
     /// The destination is on this node, and its end of the connection said no.
     #[error("refused at the destination: {0}")]
-    Refused(Arc<crate::inbound::Reject>),
-    /// The destination is on this node, and does not listen.
+    Refused(Arc<inbound::Reject>),
+    /// The destination is on this node, and its application cannot be reached.
     #[error("not served at the destination: {0}")]
-    NotServed(Arc<crate::inbound::Failure>),
+    NotServed(Arc<inbound::Failure>),
+    /// The destination was on this node when the way to it was decided.
+    #[error("the pod that is called has just left")]
+    PodGone,
 }
 
 /// Why no TLS connection could be made for a tunnel.
@@ -62,6 +222,25 @@ pub enum DialError {
     Expected(#[from] mesh::identity::IdentityError),
 }
 
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Failed(error) => Self::Connect(error),
+            ConnectError::Deadline => Self::ConnectDeadline(CONNECT_DEADLINE),
+        }
+    }
+}
+
+impl From<ConnectError> for DialError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Failed(error) => Self::Connect(error),
+            ConnectError::Deadline => Self::ConnectDeadline(CONNECT_DEADLINE),
+        }
+    }
+}
+
+/// An error with its causes, in one line.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

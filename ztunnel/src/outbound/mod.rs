@@ -5,3 +5,151 @@ pub mod plan;
 
 pub use connect::Failure;
 pub use plan::Reject;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use connect::{Caller, Far, Reached};
+use hbone::head::{Authority, TraceParent};
+use hbone::relay::{Tcp, relay};
+use mesh::Workload;
+use plan::{Asked, Decision, Dice, HBONE_PORT, Plan};
+use tokio::net::TcpStream;
+
+use crate::connection::{Connection, Direction, End, Party};
+use crate::live::Breaker;
+use crate::net::sockets;
+use crate::node::{LocalPod, Node};
+
+/// One captured connection, from accept to log line.
+pub async fn serve(stream: TcpStream, client: SocketAddr, pod: Arc<LocalPod>, node: Arc<Node>) {
+    let Ok(target) = sockets::original_destination(&stream) else { return };
+    let trace = TraceParent::new(rand::random(), rand::random());
+    let Some(source) = node.workload_of(&pod.pod).await else {
+        let connection = described(client, None, target, None, trace);
+        node.reporter.failed(&connection, &End::Rejected(Reject::UnknownSource));
+        return sockets::reset(stream);
+    };
+    let (decision, plan) = decide(target, &source, &pod, &node).await;
+    let mut connection = described(client, Some(&source), target, Some((&decision, plan.as_ref().ok())), trace);
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(end) => {
+            node.reporter.failed(&connection, &end);
+            return sockets::reset(stream);
+        }
+    };
+    let caller = Caller {
+        pod: &pod,
+        workload: &source,
+        client,
+        service: decision.service.as_deref(),
+        destination: decision.destination.as_deref(),
+        trace,
+    };
+    match connect::open(&plan, &caller, &node).await {
+        Ok(reached) => {
+            connection.source.identity = reached.peer.as_ref().map(|_| pod.identity.clone());
+            connection.destination.identity = reached.peer.clone();
+            if connection.destination.workload.is_none() {
+                connection.destination.said = reached.said.clone();
+            }
+            carry(stream, reached, connection, &pod, &node).await;
+        }
+        Err(failure) => {
+            node.reporter.failed(&connection, &End::Unreachable(failure));
+            sockets::reset(stream);
+        }
+    }
+}
+
+/// Decides, and resolves the name of an endpoint that has no address.
+async fn decide(target: SocketAddr, source: &Workload, pod: &LocalPod, node: &Node) -> (Decision, Result<Plan, End>) {
+    let view = node.view.now();
+    let is_here = |workload: &Workload| node.without_tunnel(workload).is_some();
+    let asked = Asked {
+        view: &view,
+        network: &node.settings.network,
+        source,
+        target,
+        dice: Dice { waypoint: rand::random(), endpoint: rand::random() },
+        is_here: &is_here,
+    };
+    let decision = plan::plan(&asked);
+    let (hostname, port) = match &decision.plan {
+        Ok(Plan::ResolveFirst { hostname, port }) => (hostname.clone(), *port),
+        other => {
+            let plan = other.clone().map_err(End::Rejected);
+            return (decision, plan);
+        }
+    };
+    node.reporter.resolved(source, &hostname);
+    let found = node.resolver.resolve(&pod.sockets, &hostname).await;
+    let plan = match found.map(|addresses| choose(&addresses, target.is_ipv4())) {
+        Ok(Some(address)) => plan::resolved(&asked, &decision, address, port).map_err(End::Rejected),
+        Ok(None) => {
+            let source = std::io::ErrorKind::NotFound.into();
+            Err(End::Unreachable(Failure::Resolve { name: hostname, source }))
+        }
+        Err(source) => Err(End::Unreachable(Failure::Resolve { name: hostname, source })),
+    };
+    (decision, plan)
+}
+
+/// One of the addresses, of the family that was dialled if there is any.
+fn choose(addresses: &[std::net::IpAddr], ipv4: bool) -> Option<std::net::IpAddr> {
+    let alike: Vec<_> = addresses.iter().filter(|address| address.is_ipv4() == ipv4).collect();
+    let among = if alike.is_empty() { addresses.iter().collect() } else { alike };
+    let dice: usize = rand::random::<u32>() as usize;
+    among.get(dice % among.len().max(1)).map(|address| **address)
+}
+
+fn described(
+    client: SocketAddr,
+    source: Option<&Arc<Workload>>,
+    target: SocketAddr,
+    decided: Option<(&Decision, Option<&Plan>)>,
+    trace: TraceParent,
+) -> Connection {
+    let (address, authority) = match decided.and_then(|(_, plan)| plan) {
+        Some(Plan::Tunnel { to, authority, .. }) => (*to, Some(authority.clone())),
+        Some(Plan::SameNode { address, .. }) => {
+            // As through the tunnel that it would have been.
+            (SocketAddr::new(address.ip(), HBONE_PORT), Some(Authority::Address(*address)))
+        }
+        Some(Plan::Plain { to }) => (*to, None),
+        Some(Plan::ResolveFirst { .. }) | None => (target, None),
+    };
+    let decision = decided.map(|(decision, _)| decision);
+    Connection {
+        direction: Direction::Outbound,
+        source: Party { workload: source.cloned(), ..Party::unknown(client) },
+        destination: Party {
+            workload: decision.and_then(|decision| decision.destination.clone()),
+            ..Party::unknown(address)
+        },
+        authority,
+        service: decision.and_then(|decision| decision.service.clone()),
+        trace: Some(trace),
+    }
+}
+
+/// Moves the bytes and tells of the end.
+async fn carry(stream: TcpStream, reached: Reached, connection: Connection, pod: &LocalPod, node: &Node) {
+    let _guard = pod.signal.guard();
+    let breaker = Breaker::default();
+    let _tracked = node.live.track(&pod.pod.uid, None, &breaker);
+    let open = node.reporter.opened(connection);
+    let near = Tcp::from(stream);
+    let end = match reached.far {
+        Far::Tunnel(tunnel) => relay(near, tunnel, open.meter(), breaker.token()).await,
+        Far::Plain(far) => relay(near, Tcp::from(far), open.meter(), breaker.token()).await,
+        Far::SameNode(entered) => {
+            let (upstream, inside) = entered.open(node, &breaker);
+            let end = relay(near, Tcp::from(upstream), open.meter(), breaker.token()).await;
+            inside.finish_like(&end, open.meter());
+            end
+        }
+    };
+    open.finish(&End::of(end, &breaker));
+}

@@ -25,6 +25,7 @@ fn decide(to: &str, authority: &str, source: Option<&str>) -> Decision {
         network: "",
         own: &own,
         reached: own.addresses[0],
+        through_tunnel: true,
         authority: &Authority::parse(authority).expect("an authority"),
         hint: None,
         source: source.as_ref(),

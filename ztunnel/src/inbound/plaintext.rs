@@ -1,0 +1,41 @@
+//! Calls that come without a tunnel, redirected to 15006. Nobody proved who they are.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hbone::head::Authority;
+use hbone::relay::{Tcp, relay};
+use tokio::net::TcpStream;
+
+use super::{Call, enter};
+use crate::live::Breaker;
+use crate::net::sockets;
+use crate::node::{LocalPod, Node};
+
+/// One redirected connection, from accept to log line.
+pub async fn serve(stream: TcpStream, from: SocketAddr, pod: Arc<LocalPod>, node: Arc<Node>) {
+    let Ok(target) = sockets::original_destination(&stream) else { return };
+    let call = Call {
+        authority: Authority::Address(target),
+        through_tunnel: false,
+        hint: None,
+        source: None,
+        from,
+        reached: target,
+        said: None,
+        from_other_network: false,
+        trace: None,
+    };
+    let entered = match enter(call, &pod, &node).await {
+        Ok(entered) => entered,
+        Err(away) => {
+            node.reporter.failed(&away.connection, &away.why.told());
+            return sockets::reset(stream);
+        }
+    };
+    let _guard = pod.signal.guard();
+    let breaker = Breaker::default();
+    let (upstream, inside) = entered.open(&node, &breaker);
+    let end = relay(Tcp::from(stream), Tcp::from(upstream), inside.meter(), breaker.token()).await;
+    inside.finish(end);
+}

@@ -1,0 +1,128 @@
+//! Calls that come through tunnels, to 15008.
+//!
+//! The TLS handshake proves who is at the other end of the connection; each CONNECT on it is a call.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hbone::accept::{self, Drain, Request};
+use hbone::head::Baggage;
+use hbone::relay::{Tcp, relay};
+use mesh::Identity;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+
+use super::plan::Reject;
+use super::{Call, Failure, Why, enter};
+use crate::connection::{Connection, Direction, End, Party};
+use crate::limits::TLS_ACCEPT_DEADLINE;
+use crate::live::Breaker;
+use crate::node::{LocalPod, Node};
+
+/// Where a connection that carries tunnels comes from and goes to, and who holds it.
+#[derive(Debug)]
+struct Carrier {
+    peer: Identity,
+    from: SocketAddr,
+    reached: SocketAddr,
+}
+
+/// One connection of a peer, with all its tunnels.
+pub async fn serve(stream: TcpStream, from: SocketAddr, pod: Arc<LocalPod>, node: Arc<Node>, drain: Drain) {
+    let Ok(reached) = stream.local_addr() else { return };
+    let (tls, peer) = match handshake(stream, &pod, &node).await {
+        Ok(proved) => proved,
+        Err(failure) => return failed(from, reached, None, failure, &node).await,
+    };
+    let mut connection = match accept::serve(tls, &node.settings.tunnels, drain).await {
+        Ok(connection) => connection,
+        Err(error) => return failed(from, reached, Some(peer), error.into(), &node).await,
+    };
+    let carrier = Arc::new(Carrier { peer, from, reached });
+    let _guard = pod.signal.guard();
+    while let Some(request) = connection.next().await {
+        let one = tunnel(request, carrier.clone(), pod.clone(), node.clone());
+        // Nobody waits for it: it reports its own end, and the connection's end is its end.
+        chassis::task::spawn("tunnel", Box::pin(one)).detach();
+    }
+    tracing::debug!(%from, peer = %carrier.peer, end = ?connection.end(), "a peer's connection ended");
+}
+
+async fn handshake(
+    stream: TcpStream,
+    pod: &LocalPod,
+    node: &Node,
+) -> Result<(TlsStream<TcpStream>, Identity), Failure> {
+    let certificate = node.certificate(&pod.identity).await?;
+    let handshake = pki::tls::accept(stream, pki::tls::server_config(&certificate));
+    let (tls, peer) =
+        timeout(TLS_ACCEPT_DEADLINE, handshake).await.map_err(|_| Failure::TlsDeadline(TLS_ACCEPT_DEADLINE))??;
+    Ok((tls, peer.identity().clone()))
+}
+
+/// One tunnel, from CONNECT to log line.
+async fn tunnel(mut request: Request, carrier: Arc<Carrier>, pod: Arc<LocalPod>, node: Arc<Node>) {
+    let head = match request.head() {
+        Ok(head) => head.clone(),
+        Err(bad) => {
+            let reject = Reject::BadConnect(bad.clone());
+            let status = reject.status();
+            let connection = unasked(carrier.from, carrier.reached, Some(carrier.peer.clone()));
+            node.reporter.failed(&connection, &End::Refused(Arc::new(reject)));
+            return request.refuse(status);
+        }
+    };
+    let other_network = head.forwarded_network.as_ref().is_some_and(|network| **network != *node.settings.network);
+    let call = Call {
+        authority: head.authority,
+        through_tunnel: true,
+        hint: head.forwarded.and_then(|forwarded| forwarded.host),
+        source: Some(carrier.peer.clone()),
+        from: carrier.from,
+        reached: carrier.reached,
+        said: Some(head.baggage),
+        from_other_network: other_network,
+        trace: head.traceparent,
+    };
+    // Connecting to the application is cut short when the peer gives up; what is lost is a socket.
+    let entered = tokio::select! {
+        entered = enter(call, &pod, &node) => entered,
+        _gone = request.cancelled() => {
+            let connection = unasked(carrier.from, carrier.reached, Some(carrier.peer.clone()));
+            return node.reporter.failed(&connection, &End::NotServed(Arc::new(Failure::Gone)));
+        }
+    };
+    let entered = match entered {
+        Ok(entered) => entered,
+        Err(away) => {
+            node.reporter.failed(&away.connection, &away.why.told());
+            return request.refuse(match &away.why {
+                Why::Refused(reject) => reject.status(),
+                Why::NotServed(_) => http::StatusCode::SERVICE_UNAVAILABLE,
+            });
+        }
+    };
+    let baggage = node.settings.response_baggage.then(|| Baggage::from(&*entered.workload));
+    let Ok(tunnel) = request.accept(baggage.as_ref()) else { return entered.abandoned(&node) };
+    let breaker = Breaker::default();
+    let (upstream, inside) = entered.open(&node, &breaker);
+    let end = relay(tunnel, Tcp::from(upstream), inside.meter(), breaker.token()).await;
+    inside.finish(end);
+}
+
+async fn failed(from: SocketAddr, reached: SocketAddr, peer: Option<Identity>, failure: Failure, node: &Node) {
+    node.reporter.failed(&unasked(from, reached, peer), &End::NotServed(Arc::new(failure)));
+}
+
+/// A connection that never said what it wants.
+fn unasked(from: SocketAddr, reached: SocketAddr, peer: Option<Identity>) -> Connection {
+    Connection {
+        direction: Direction::Inbound,
+        source: Party { identity: peer, ..Party::unknown(from) },
+        destination: Party::unknown(reached),
+        authority: None,
+        service: None,
+        trace: None,
+    }
+}

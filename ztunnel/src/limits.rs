@@ -1,0 +1,41 @@
+//! Numbers of the node proxy, each with its reason. What an operator may change is in
+//! [`crate::config`].
+
+use std::time::Duration;
+
+/// How long a connection waits for the control plane to tell of its pod: Istio's number. A pod
+/// that just started is known within the time of one push.
+pub const WORKLOAD_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a TCP connect may take: Istio's number.
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the TLS handshake of a tunnel that we open may take. Two round trips; a peer that
+/// accepts and then says nothing is to be noticed within 5 s of the first connection.
+pub const TLS_CONNECT_DEADLINE: Duration = Duration::from_millis(4500);
+
+/// How long a caller may take for its TLS handshake: a slow link and a busy client, and no more,
+/// because nobody knows yet who it is.
+pub const TLS_ACCEPT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a connection waits for a certificate that is not there: the authority answers within
+/// this or not at all.
+pub const CERTIFICATE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the listeners of a new pod hold connections back until its certificate is there.
+/// After that they are served, and those that need the certificate fail by themselves.
+pub const FIRST_CERTIFICATE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Pause after an accept that failed for want of descriptors or memory. Long enough for some to
+/// be given back, short enough not to be noticed.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long before the end of a drain what is still open is broken off, so that the resets and
+/// the last log lines still get out.
+pub const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// Pause before the listeners of a pod that could not be started are tried again: Istio's number.
+pub const START_AGAIN: Duration = Duration::from_secs(5);
+
+/// First and longest pause before the agent is dialled again: Istio's numbers.
+pub const AGENT_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(15));

@@ -1,0 +1,65 @@
+use super::*;
+use mesh::fixture;
+
+const OPEN: &str = "pod server ns=shop sa=server ip=10.0.0.2 uid=u";
+const CLIENT_ONLY: &str = "
+pod server ns=shop sa=server ip=10.0.0.2 uid=u
+allow only-client ns=shop for=server principal=cluster.local/ns/shop/sa/client
+";
+
+fn judged(by: &View, account: &str) -> Option<Judged> {
+    Some(Judged {
+        workload: "u".into(),
+        source: Identity::new("cluster.local", "shop", account).ok(),
+        source_ip: "10.0.0.1".parse().expect("an address"),
+        destination: "10.0.0.2:80".parse().expect("an address"),
+        policy_version: by.policy_version(),
+    })
+}
+
+#[test]
+fn what_policy_came_to_forbid_is_broken_off_and_nothing_else() {
+    let before = fixture::view(OPEN);
+    let after = before.apply(fixture::changes(CLIENT_ONLY));
+    let live = Live::default();
+    let breakers: [Breaker; 3] = Default::default();
+    let [friend, stranger, outgoing] = &breakers;
+    let _open = (
+        live.track(&"u".into(), judged(&before, "client"), friend),
+        live.track(&"u".into(), judged(&before, "stranger"), stranger),
+        live.track(&"u".into(), None, outgoing),
+    );
+    assert_eq!(live.judge(&before), 0);
+    assert_eq!(live.judge(&after), 1);
+    assert_eq!(breakers.each_ref().map(Breaker::cause), [None, Some(Cause::PolicyChanged), None]);
+    assert!(stranger.token().is_cancelled());
+}
+
+#[test]
+fn a_policy_that_came_between_decision_and_opening_is_not_missed() {
+    let before = fixture::view(OPEN);
+    let after = before.apply(fixture::changes(CLIENT_ONLY));
+    let live = Live::default();
+    let (same, changed) = (Breaker::default(), Breaker::default());
+    live.track(&"u".into(), judged(&after, "stranger"), &same).judge_again(&after);
+    assert_eq!(same.cause(), None, "the view that decided is not asked twice");
+    live.track(&"u".into(), judged(&before, "stranger"), &changed).judge_again(&after);
+    assert_eq!(changed.cause(), Some(Cause::PolicyChanged));
+}
+
+#[test]
+fn a_connection_that_ended_is_forgotten() {
+    let live = Live::default();
+    let tracked = live.track(&"u".into(), None, &Breaker::default());
+    assert_eq!(live.len(), 1);
+    drop(tracked);
+    assert!(live.is_empty());
+}
+
+#[test]
+fn only_the_first_cause_counts() {
+    let breaker = Breaker::default();
+    breaker.break_off(Cause::PodGone);
+    breaker.break_off(Cause::PolicyChanged);
+    assert_eq!(breaker.cause(), Some(Cause::PodGone));
+}
