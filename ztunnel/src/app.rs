@@ -1,9 +1,241 @@
 //! The node proxy, wired.
 
-use std::{ffi::OsString, process::ExitCode};
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
 
-/// Runs the node proxy to its end. The arguments are those of the process, program name first.
+use anyhow::Context;
+use chassis::admin::{self as http, Routes};
+use chassis::metrics::{Exposition, Registry, register_build, register_process};
+use chassis::ready::{Ready, Token};
+use chassis::run::{self, Options, Process, Workers};
+use chassis::{env, task};
+use mesh::Change;
+use pki::SystemClock;
+use pki::ca_client::{Ask, CaClient};
+use pki::cache::CertificateCache;
+use pki::control_plane::ControlPlane;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
+
+use crate::admin::{self, PodState, Sources};
+use crate::config::Config;
+use crate::dns::{self, Resolver, Zone};
+use crate::live::{self, Live};
+use crate::node::{CurrentView, LocalPods, Node};
+use crate::pods::client::{Client, Pending};
+use crate::pods::listeners::Opener;
+use crate::report::{DnsMetrics, NodeMetrics, Reporter};
+
+/// Where an operator asks, on the loopback only.
+const ADMIN_PORT: u16 = 15000;
+/// Where metrics are scraped.
+const METRICS_PORT: u16 = 15020;
+/// Where readiness is asked for.
+const READY_PORT: u16 = 15021;
+/// Where the name servers of this node are written.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Runs the node proxy to its end. The arguments are those of the process, program name first;
+/// all but `version` are ignored, because Istio's charts give `proxy ztunnel`.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    drop(args.into_iter());
-    ExitCode::FAILURE
+    if args.into_iter().skip(1).any(|arg| arg == "version") {
+        println!("{}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    run::run(&Options::from_environment("ztunnel"), start)
+}
+
+/// Sets everything up. What is returned lives until the drain is over.
+async fn start(process: Process) -> anyhow::Result<Workers> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let config = Config::read(&env::ProcessEnvironment, processors)?;
+    let proxy = process.ready.register("proxy");
+    let workers = Workers::start("ztunnel-worker", config.workers).context("cannot start the worker threads")?;
+
+    let mut registry = Registry::default();
+    let counted = Counted::register(&mut registry, &workers);
+    let certificates = certificates(&config, &process)?;
+    let servers = dns::forward::name_servers(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default());
+    let node = Arc::new(Node {
+        settings: config.settings.clone(),
+        view: CurrentView::default(),
+        certificates: certificates.clone(),
+        reporter: counted.reporter.clone(),
+        live: Live::default(),
+        pods: LocalPods::default(),
+        resolver: Resolver::new(&servers, config.sockets.ipv6),
+    });
+
+    let synced = follow_control_plane(&config, &node, &counted.node, &process);
+    judge_open_connections(&node, &process);
+    let opener = opener(&config, &node, &servers, counted.dns);
+    let handles = workers.handles().to_vec();
+    let client = Client::new(opener, handles, config.agent.clone(), process.ready.clone(), counted.node);
+    serve_operators(&config, &node, client.pending(), Exposition::new(registry), &process).await?;
+
+    // No pod is served before the first view: everything would look like a stranger.
+    let pods = process.clone();
+    process.vital("pods", async move {
+        let mut signal = pods.signal.clone();
+        tokio::select! {
+            synced = synced => synced.context("the configuration client ended")?,
+            _deadline = signal.draining() => return Ok(()),
+        }
+        drop(proxy);
+        client.run(pods).await
+    });
+    Ok(workers)
+}
+
+/// What counts.
+struct Counted {
+    reporter: Reporter,
+    dns: DnsMetrics,
+    node: NodeMetrics,
+}
+
+impl Counted {
+    fn register(registry: &mut Registry, workers: &Workers) -> Self {
+        register_process(registry, workers.handles().to_vec());
+        register_build(registry, "ztunnel", env!("CARGO_PKG_VERSION"));
+        Self { reporter: Reporter::new(registry), dns: DnsMetrics::new(registry), node: NodeMetrics::new(registry) }
+    }
+}
+
+fn certificates(config: &Config, process: &Process) -> anyhow::Result<CertificateCache> {
+    let authority = CaClient::new(config.ca.clone(), Ask::ForOthers, config.certificate_ttl)?;
+    let (certificates, driver) = CertificateCache::new(Arc::new(authority), Arc::new(SystemClock));
+    process.vital("certificates", async move {
+        driver.run().await;
+        Ok(())
+    });
+    Ok(certificates)
+}
+
+/// Keeps the view up to date. What is returned resolves at the first complete view.
+fn follow_control_plane(
+    config: &Config,
+    node: &Arc<Node>,
+    metrics: &NodeMetrics,
+    process: &Process,
+) -> oneshot::Receiver<()> {
+    let (first, synced) = oneshot::channel();
+    let sink = Sink { node: node.clone(), waiting: Some((process.ready.register("state manager"), first)) };
+    let own = &config.own;
+    let named = xds::Node::ztunnel(own.ip, &own.pod, &own.namespace, &config.settings.node)
+        .with("CLUSTER_ID", &config.xds.cluster_id)
+        .with("NETWORK", &config.settings.network);
+    let (control_plane, metrics) = (config.xds.clone(), Arc::new(metrics.clone()));
+    process.vital("configuration", async move {
+        xds::client::run(xds::client::Config::new(named), Dialled(control_plane), sink, metrics).await;
+        Ok(())
+    });
+    synced
+}
+
+/// How the control plane is reached. Its roots and our token are read anew each time, for both rotate.
+struct Dialled(ControlPlane);
+
+impl xds::client::Dial for Dialled {
+    async fn dial(&mut self) -> Result<(Channel, MetadataMap), xds::client::DialError> {
+        Ok((self.0.channel()?, self.0.metadata()?))
+    }
+}
+
+/// Takes what the control plane says.
+struct Sink {
+    node: Arc<Node>,
+    waiting: Option<(Token, oneshot::Sender<()>)>,
+}
+
+impl xds::client::Sink for Sink {
+    fn apply(&mut self, changes: Vec<Change>) {
+        self.node.view.apply(changes);
+    }
+
+    fn synced(&mut self) {
+        if let Some((token, first)) = self.waiting.take() {
+            drop(token);
+            // Nobody waits any more where the process is about to end.
+            let _gone = first.send(());
+        }
+    }
+}
+
+fn judge_open_connections(node: &Arc<Node>, process: &Process) {
+    let (node, changes) = (node.clone(), node.view.changes());
+    process.vital("open connections", async move {
+        live::watch(node.live.clone(), || node.view.now(), changes).await;
+        Ok(())
+    });
+}
+
+fn opener(config: &Config, node: &Arc<Node>, servers: &[SocketAddr], metrics: DnsMetrics) -> Opener {
+    let dns = config.dns.as_ref().map(|dns| {
+        let zone = Zone {
+            domain: dns.domain.as_str().into(),
+            ipv6: config.sockets.ipv6,
+            preferred_namespace: dns.preferred_namespace.as_deref().map(Into::into),
+        };
+        (dns::Proxy::new(zone, servers, metrics), dns.addresses.clone())
+    });
+    Opener {
+        node: node.clone(),
+        sockets: config.sockets.clone(),
+        keep_source: config.keep_source,
+        dns,
+        grace: config.grace,
+    }
+}
+
+/// Health, metrics, and what an operator may ask.
+async fn serve_operators(
+    config: &Config,
+    node: &Arc<Node>,
+    pending: Pending,
+    exposition: Exposition,
+    process: &Process,
+) -> anyhow::Result<()> {
+    let (view, pods) = (node.clone(), node.clone());
+    let sources = Sources {
+        view: Arc::new(move || view.view.now()),
+        certificates: node.certificates.clone(),
+        pods: Arc::new(move || pod_states(&pods, &pending)),
+        reporter: node.reporter.clone(),
+        config: serde_json::json!({ "config": format!("{config:?}") }),
+    };
+    let everywhere = |port: u16| async move {
+        match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+            Ok(listener) => Ok(listener),
+            Err(_no_ipv6) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await,
+        }
+    };
+    let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, ADMIN_PORT)).await;
+    serve(admin, ADMIN_PORT, admin::routes(sources, process), process)?;
+    serve(everywhere(METRICS_PORT).await, METRICS_PORT, admin::metrics_routes(Arc::new(exposition)), process)?;
+    serve(everywhere(READY_PORT).await, READY_PORT, admin::ready_routes(Ready::clone(&process.ready)), process)?;
+    Ok(())
+}
+
+fn serve(listener: std::io::Result<TcpListener>, port: u16, routes: Routes, process: &Process) -> anyhow::Result<()> {
+    let listener = listener.with_context(|| format!("cannot listen on port {port}"))?;
+    task::spawn("operators", http::serve(listener, Arc::new(routes), process.signal.clone())).detach();
+    Ok(())
+}
+
+fn pod_states(node: &Node, pending: &Pending) -> Vec<PodState> {
+    let state = |pod: &crate::pods::protocol::Pod, up| PodState {
+        uid: pod.uid.clone(),
+        up,
+        name: pod.name.clone(),
+        namespace: pod.namespace.clone(),
+        service_account: pod.service_account.clone(),
+    };
+    let up = node.pods.all();
+    let waiting = pending.all();
+    up.iter().map(|local| state(&local.pod, true)).chain(waiting.iter().map(|pod| state(pod, false))).collect()
 }

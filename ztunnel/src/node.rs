@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::{fmt, io};
 
 use arc_swap::ArcSwap;
-use chassis::drain::Signal;
 use hbone::limits::Limits;
 use hbone::pool::Pool;
 use mesh::{Change, Identity, Str, View, Workload};
@@ -15,10 +14,11 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::dns::Resolver;
 use crate::limits::{CERTIFICATE_DEADLINE, CONNECT_DEADLINE, WORKLOAD_DEADLINE};
-use crate::live::Live;
+use crate::live::{Breaker, Judged, Live, Tracked};
 use crate::net::sockets::Sockets;
 use crate::outbound::connect::TunnelDial;
 use crate::pods::protocol::Pod;
@@ -110,11 +110,23 @@ pub struct LocalPod {
     pub pool: Pool<TunnelDial>,
     /// Cancelled when it takes no more connections.
     pub draining: CancellationToken,
-    /// Its connections hold a guard of this.
-    pub signal: Signal,
+    /// Its connections and listeners hold a token of this.
+    pub work: TaskTracker,
+    /// Broken off when nothing of the pod may go on.
+    pub breaker: Breaker,
 }
 
 impl LocalPod {
+    /// Notes an open connection of this pod; `judged` where the pod is called.
+    pub fn track(&self, live: &Live, judged: Option<Judged>, breaker: &Breaker) -> Tracked {
+        let tracked = live.track(&self.pod.uid, judged, breaker);
+        // The pod may have been given up between the decision and this.
+        if let Some(cause) = self.breaker.cause() {
+            breaker.break_off(cause);
+        }
+        tracked
+    }
+
     /// Connects to the pod's application, in the name of the caller where that is possible.
     pub async fn connect_as(&self, caller: IpAddr, target: SocketAddr) -> Result<TcpStream, ConnectError> {
         let alike = caller.is_ipv4() == target.is_ipv4();

@@ -60,7 +60,7 @@ pub struct Entered {
     pub workload: Arc<Workload>,
     connection: Connection,
     judged: Judged,
-    uid: Str,
+    pod: Arc<LocalPod>,
 }
 
 /// A call that did not.
@@ -92,7 +92,7 @@ impl Why {
 }
 
 /// Decides about a call, and connects it to the application.
-pub async fn enter(call: Call, pod: &LocalPod, node: &Node) -> Result<Entered, Box<TurnedAway>> {
+pub async fn enter(call: Call, pod: &Arc<LocalPod>, node: &Node) -> Result<Entered, Box<TurnedAway>> {
     let own = node.workload_of(&pod.pod).await;
     let view = node.view.now();
     let mut connection = described(&call, own.as_ref(), &view, node);
@@ -124,7 +124,7 @@ pub async fn enter(call: Call, pod: &LocalPod, node: &Node) -> Result<Entered, B
         Err(failure) => return Err(turned_away(connection, Why::NotServed(Arc::new(failure)))),
     };
     let judged = judged(&call, &plan, &own, &view);
-    Ok(Entered { upstream, workload: own, connection, judged, uid: pod.pod.uid.clone() })
+    Ok(Entered { upstream, workload: own, connection, judged, pod: pod.clone() })
 }
 
 /// A call whose bytes move. It ends with [`Inside::finish`].
@@ -138,7 +138,7 @@ pub struct Inside {
 impl Entered {
     /// From here on it is open: told of, and broken off when policy comes to forbid it.
     pub fn open(self, node: &Node, breaker: &Breaker) -> (TcpStream, Inside) {
-        let tracked = node.live.track(&self.uid, Some(self.judged), breaker);
+        let tracked = self.pod.track(&node.live, Some(self.judged), breaker);
         tracked.judge_again(&node.view.now());
         let open = node.reporter.opened(self.connection);
         (self.upstream, Inside { open, breaker: breaker.clone(), _tracked: tracked })

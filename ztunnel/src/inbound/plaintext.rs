@@ -33,7 +33,7 @@ pub async fn serve(stream: TcpStream, from: SocketAddr, pod: Arc<LocalPod>, node
             return sockets::reset(stream);
         }
     };
-    let _guard = pod.signal.guard();
+    let _guard = pod.work.token();
     let breaker = Breaker::default();
     let (upstream, inside) = entered.open(&node, &breaker);
     let end = relay(Tcp::from(stream), Tcp::from(upstream), inside.meter(), breaker.token()).await;

@@ -40,7 +40,7 @@ pub async fn serve(stream: TcpStream, from: SocketAddr, pod: Arc<LocalPod>, node
         Err(error) => return failed(from, reached, Some(peer), error.into(), &node).await,
     };
     let carrier = Arc::new(Carrier { peer, from, reached });
-    let _guard = pod.signal.guard();
+    let _guard = pod.work.token();
     while let Some(request) = connection.next().await {
         let one = tunnel(request, carrier.clone(), pod.clone(), node.clone());
         // Nobody waits for it: it reports its own end, and the connection's end is its end.

@@ -136,9 +136,9 @@ fn described(
 
 /// Moves the bytes and tells of the end.
 async fn carry(stream: TcpStream, reached: Reached, connection: Connection, pod: &LocalPod, node: &Node) {
-    let _guard = pod.signal.guard();
+    let _guard = pod.work.token();
     let breaker = Breaker::default();
-    let _tracked = node.live.track(&pod.pod.uid, None, &breaker);
+    let _tracked = pod.track(&node.live, None, &breaker);
     let open = node.reporter.opened(connection);
     let near = Tcp::from(stream);
     let end = match reached.far {

@@ -35,7 +35,7 @@ pub struct Asked<'a> {
     /// All chance there is in it.
     pub dice: Dice,
     /// Whether a workload is a pod that this process proxies for, so that no tunnel is needed.
-    pub is_here: &'a dyn Fn(&Workload) -> bool,
+    pub is_here: &'a (dyn Fn(&Workload) -> bool + Sync),
 }
 
 /// Uniformly random numbers, one for each thing that is left to chance.

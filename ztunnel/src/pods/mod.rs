@@ -1,8 +1,11 @@
 //! Which pods are ours, and the listeners of each.
 //!
 //! The node agent tells over ZDS: [`protocol`] is what the messages say, [`session`] how the two
-//! ends take turns. `node` is the proxy's side of it: it starts, keeps and stops the listeners of
-//! each pod.
+//! ends take turns, [`state`] what a message means after those before it. [`client`] is the proxy's
+//! side of it: it starts, keeps and stops the [`listeners`] of each pod.
 
+pub mod client;
+pub mod listeners;
 pub mod protocol;
 pub mod session;
+pub mod state;

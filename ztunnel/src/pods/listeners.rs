@@ -1,0 +1,269 @@
+//! The listeners of one pod: opened in its namespace, served on one worker, closed without losing
+//! anybody who already waits.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chassis::task::{self, Task, TaskEnded};
+use futures_util::FutureExt;
+use hbone::accept::Drain;
+use hbone::pool::Pool;
+use mesh::identity::IdentityError;
+use mesh::{Identity, View, Workload};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::runtime::Handle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::protocol::Pod;
+use crate::limits::{ACCEPT_PAUSE, FIRST_CERTIFICATE_DEADLINE, LAST_WORDS};
+use crate::live::{Breaker, Cause};
+use crate::net::netns::Netns;
+use crate::net::sockets::{Options, Sockets};
+use crate::node::{LocalPod, Node};
+use crate::outbound::connect::TunnelDial;
+use crate::{dns, inbound, outbound};
+
+/// Redirected connections out of the pod.
+pub const OUTBOUND_PORT: u16 = 15001;
+/// Redirected connections into the pod.
+pub const PLAINTEXT_PORT: u16 = 15006;
+/// Tunnels to the pod.
+pub const HBONE_PORT: u16 = 15008;
+
+/// What all pods' listeners have in common.
+#[derive(Clone)]
+pub struct Opener {
+    /// What their connections may use.
+    pub node: Arc<Node>,
+    /// What their sockets are like.
+    pub sockets: Options,
+    /// Applications see the address of their caller; none: where the kernel allows it.
+    pub keep_source: Option<bool>,
+    /// The DNS proxy and where it listens.
+    pub dns: Option<(dns::Proxy, Vec<SocketAddr>)>,
+    /// How long connections may go on in a drain.
+    pub grace: Duration,
+}
+
+/// Why the listeners of a pod could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its names make no identity.
+    #[error("the pod can have no identity: {0}")]
+    Identity(#[from] IdentityError),
+    /// A socket.
+    #[error("cannot listen on port {port} in the pod: {source}")]
+    Listen {
+        /// Which port.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
+    /// The pod cannot be connected to in the name of others, though that was asked for.
+    #[error("connections to the pod cannot keep the address of their caller, as ENABLE_ORIG_SRC wants")]
+    NotTransparent,
+    /// The worker is gone.
+    #[error("the worker ended: {0}")]
+    Worker(#[from] TaskEnded),
+}
+
+/// The open listeners of one pod.
+pub struct Listening {
+    /// The pod.
+    pub pod: Arc<LocalPod>,
+    node: Arc<Node>,
+    /// The DNS proxy, which ends last.
+    _dns: Option<Task<()>>,
+}
+
+impl Opener {
+    /// Opens the listeners of a pod on a worker, and serves them.
+    pub async fn open(&self, pod: Pod, netns: Option<Arc<Netns>>, worker: &Handle) -> Result<Listening, OpenError> {
+        let identity = Identity::new(&self.node.settings.trust_domain, &pod.namespace, &pod.service_account)?;
+        // The certificate is asked for while the sockets are made.
+        self.node.certificates.warm(&identity);
+        let (opener, dns_worker) = (self.clone(), worker.clone());
+        // Sockets belong to the runtime that they are made on.
+        task::spawn_on(worker, "open listeners", async move { opener.open_here(pod, identity, netns, &dns_worker) })
+            .await?
+    }
+
+    fn open_here(
+        &self,
+        pod: Pod,
+        identity: Identity,
+        netns: Option<Arc<Netns>>,
+        worker: &Handle,
+    ) -> Result<Listening, OpenError> {
+        let sockets = Sockets::new(netns, self.sockets.clone());
+        let transparent = match self.keep_source {
+            Some(false) => false,
+            Some(true) if !sockets.can_be_transparent() => return Err(OpenError::NotTransparent),
+            Some(true) => true,
+            None => sockets.can_be_transparent(),
+        };
+        let listen = |port| sockets.listen_everywhere(port).map_err(|source| OpenError::Listen { port, source });
+        let (outbound, plaintext, tunnels) = (listen(OUTBOUND_PORT)?, listen(PLAINTEXT_PORT)?, listen(HBONE_PORT)?);
+        let dns = self.dns_sockets(&sockets)?;
+        let certificates = self.node.certificates.clone();
+        let dial = TunnelDial { sockets: sockets.clone(), certificates };
+        let pod = Arc::new(LocalPod {
+            pod,
+            identity,
+            sockets: sockets.clone(),
+            transparent,
+            pool: Pool::new(dial, self.node.settings.tunnels.clone()),
+            draining: CancellationToken::new(),
+            work: TaskTracker::new(),
+            breaker: Breaker::default(),
+        });
+        let dns = dns.map(|(proxy, datagrams, listeners)| {
+            let client = Arc::new(DnsClient { pod: pod.clone(), node: self.node.clone() });
+            let serve = async move { proxy.serve(datagrams, listeners, client, Arc::new(sockets)).await };
+            task::spawn_on(worker, "dns proxy", serve)
+        });
+        self.serve(&pod, outbound, "outbound", |stream, from, pod, node| {
+            Box::pin(outbound::serve(stream, from, pod, node))
+        });
+        self.serve(&pod, plaintext, "inbound plaintext", |stream, from, pod, node| {
+            Box::pin(inbound::plaintext::serve(stream, from, pod, node))
+        });
+        let grace = self.grace;
+        self.serve(&pod, tunnels, "inbound", move |stream, from, pod, node| {
+            let drain = Drain { start: pod.draining.clone(), deadline: grace };
+            Box::pin(inbound::tunnels::serve(stream, from, pod, node, drain))
+        });
+        self.node.pods.add(&pod);
+        Ok(Listening { pod, node: self.node.clone(), _dns: dns })
+    }
+
+    fn dns_sockets(
+        &self,
+        sockets: &Sockets,
+    ) -> Result<Option<(dns::Proxy, Vec<UdpSocket>, Vec<TcpListener>)>, OpenError> {
+        let Some((proxy, addresses)) = &self.dns else { return Ok(None) };
+        let (mut datagrams, mut listeners) = (Vec::new(), Vec::new());
+        for address in addresses {
+            let made = sockets.datagrams(*address).and_then(|udp| Ok((udp, sockets.listen(*address)?)));
+            match made {
+                Ok((udp, tcp)) => {
+                    datagrams.push(udp);
+                    listeners.push(tcp);
+                }
+                // A pod without IPv6 has no ::1.
+                Err(_) if address.is_ipv6() && !datagrams.is_empty() => {}
+                Err(source) => return Err(OpenError::Listen { port: address.port(), source }),
+            }
+        }
+        Ok(Some((proxy.clone(), datagrams, listeners)))
+    }
+
+    fn serve<F>(&self, pod: &Arc<LocalPod>, listeners: Vec<TcpListener>, name: &'static str, serve: F)
+    where
+        F: Fn(TcpStream, SocketAddr, Arc<LocalPod>, Arc<Node>) -> Serving + Clone + Send + Sync + 'static,
+    {
+        for listener in listeners {
+            let accepting = accept(listener, pod.clone(), self.node.clone(), name, serve.clone());
+            // It ends when the pod drains, and is waited for by its token.
+            task::spawn(name, accepting).detach();
+        }
+    }
+}
+
+type Serving = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Accepts until the pod drains, and then whoever already waits.
+async fn accept<F>(listener: TcpListener, pod: Arc<LocalPod>, node: Arc<Node>, name: &'static str, serve: F)
+where
+    F: Fn(TcpStream, SocketAddr, Arc<LocalPod>, Arc<Node>) -> Serving + Send + Sync + 'static,
+{
+    let _token = pod.work.token();
+    // Until then connections wait in the kernel, where they lose nothing.
+    let first = timeout(FIRST_CERTIFICATE_DEADLINE, node.certificates.fetch(&pod.identity));
+    if let Some(Err(error)) = first.map(Result::ok).await {
+        tracing::warn!(pod = &*pod.pod.name, namespace = &*pod.pod.namespace, %error, "no certificate yet");
+    }
+    let take = |accepted: io::Result<(TcpStream, SocketAddr)>| match accepted {
+        Ok((stream, from)) => {
+            // An error means that the connection is gone already, which serving it will show.
+            let _ = pod.sockets.adopt(&stream);
+            task::spawn(name, serve(stream, from, pod.clone(), node.clone())).detach();
+            None
+        }
+        Err(error) => Some(error),
+    };
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = pod.draining.cancelled() => break,
+        };
+        // One that was reset while it waited is nobody's fault; without descriptors a pause helps.
+        if let Some(error) = take(accepted)
+            && error.kind() != io::ErrorKind::ConnectionAborted
+        {
+            tracing::warn!(%error, listener = name, "cannot accept a connection");
+            sleep(ACCEPT_PAUSE).await;
+        }
+    }
+    // Who waits already is served still. Who comes between the last of them and the close goes over
+    // to the listener of the next process (`tcp_migrate_req`), if there is one.
+    while let Some(accepted) = listener.accept().now_or_never() {
+        if take(accepted).is_some() {
+            break;
+        }
+    }
+}
+
+impl Listening {
+    /// Takes no more connections, waits for the open ones, and breaks off what is left after `grace`.
+    pub async fn drain(self, grace: Duration) {
+        self.close();
+        let patience = grace.saturating_sub(LAST_WORDS);
+        if timeout(patience, self.pod.work.wait()).await.is_ok() {
+            return;
+        }
+        self.break_off(Cause::DrainDeadline);
+        // Whoever does not notice that is left to the end of the process.
+        let _late = timeout(LAST_WORDS, self.pod.work.wait()).await;
+    }
+
+    /// Ends everything now.
+    pub fn end(self) {
+        self.close();
+        self.break_off(Cause::PodGone);
+    }
+
+    fn close(&self) {
+        self.node.pods.remove(&self.pod);
+        self.pod.draining.cancel();
+        self.pod.work.close();
+    }
+
+    fn break_off(&self, cause: Cause) {
+        self.pod.breaker.break_off(cause);
+        let broken = self.node.live.break_off_pod(&self.pod.pod.uid, cause);
+        if broken > 0 {
+            tracing::info!(pod = &*self.pod.pod.name, "{broken} connections: {cause}");
+        }
+    }
+}
+
+/// The pod, as its DNS proxy knows it.
+struct DnsClient {
+    pod: Arc<LocalPod>,
+    node: Arc<Node>,
+}
+
+impl dns::Pod for DnsClient {
+    fn view(&self) -> (Arc<View>, Option<Arc<Workload>>) {
+        let view = self.node.view.now();
+        let Pod { namespace, name, service_account, .. } = &self.pod.pod;
+        let workload = view.workload_of_pod(namespace, name, service_account).cloned();
+        (view, workload)
+    }
+}
