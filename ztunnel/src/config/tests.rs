@@ -26,7 +26,7 @@ fn the_certificate_authority_may_be_elsewhere() {
     let config = read(&[
         ("XDS_ADDRESS", "istiod.shop.svc:1"),
         ("CA_ADDRESS", "https://ca:2"),
-        ("CA_ROOT_CA", "-----BEGIN CERTIFICATE-----\n"),
+        ("CA_ROOT_CA", "-----BEGIN CERTIFICATE-----"),
         ("ALT_CA_HOSTNAME", "authority"),
         ("AUTH_TOKEN", "abc"),
         ("XDS_HEADER_X-TEAM", "shop"),
@@ -34,7 +34,7 @@ fn the_certificate_authority_may_be_elsewhere() {
     .expect("nothing is wrong");
     assert_eq!(config.xds.address.to_string(), "https://istiod.shop.svc:1/");
     assert_eq!(config.ca.address.to_string(), "https://ca:2/");
-    assert_eq!(config.ca.roots, Source::Literal("-----BEGIN CERTIFICATE-----\n".into()));
+    assert_eq!(config.ca.roots, Source::Literal("-----BEGIN CERTIFICATE-----".into()));
     assert_eq!(config.ca.alternative_hostname.as_deref(), Some("authority"));
     assert_eq!(config.ca.token, Some(Source::Literal("abc".into())));
     assert_eq!(config.xds.headers, [("x-team".to_owned(), "shop".to_owned())]);

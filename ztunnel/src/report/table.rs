@@ -169,6 +169,7 @@ fn unreachable(failure: &outbound::Failure) -> (Flag, Fault, Told) {
         Failure::Connect(_) | Failure::Resolve { .. } => row(Flag::Connect, Fault::Destination, Told::Complete),
         Failure::ConnectDeadline(_) => row(Flag::NetworkPolicy, Fault::Destination, Told::Complete),
         Failure::Certificate(_) => row(Flag::Identity, Fault::Mesh, Told::Complete),
+        Failure::PodGone => row(Flag::Connect, Fault::Destination, Told::Complete),
         Failure::Tunnel(open) => tunnel(open),
         Failure::Refused(reject) => (refused(reject).0, refused(reject).1, Told::Complete),
         Failure::NotServed(failure) => (not_served(failure).0, not_served(failure).1, Told::Complete),
@@ -337,7 +338,7 @@ mod tests {
             }))
         };
         check(
-            End::Refused(denied()),
+            End::Refused(denied().into()),
             "DENY",
             Configuration,
             Complete,
@@ -350,11 +351,11 @@ mod tests {
             Complete,
             "policy rejection",
         );
-        check(End::Refused(inbound::Reject::UnknownDestination), "CONNECT", Mesh, Early, "not known");
+        check(End::Refused(inbound::Reject::UnknownDestination.into()), "CONNECT", Mesh, Early, "not known");
         let failure = inbound::Failure::Connect(refused_connection());
-        check(End::NotServed(failure), "CONNECT", Destination, Complete, "application");
+        check(End::NotServed(failure.into()), "CONNECT", Destination, Complete, "application");
         check(
-            End::NotServed(inbound::Failure::Tls(TlsError::NoCertificate)),
+            End::NotServed(inbound::Failure::Tls(TlsError::NoCertificate).into()),
             "TLS_FAILURE",
             Source,
             Early,

@@ -169,7 +169,7 @@ async fn failures_are_counted_under_their_flag() {
     let reporter = Reporter::default();
     let refused = outbound::Failure::Connect(io::ErrorKind::ConnectionRefused.into());
     reporter.failed(&connection(Direction::Outbound, false), &End::Unreachable(refused));
-    reporter.failed(&connection(Direction::Inbound, false), &End::Refused(inbound::Reject::UnknownDestination));
+    reporter.failed(&connection(Direction::Inbound, false), &End::Refused(inbound::Reject::UnknownDestination.into()));
     let lines = scrape(&reporter);
     let failed: Vec<&String> =
         lines.iter().filter(|line| line.starts_with("istio_tcp_connections_failed_total{")).collect();
