@@ -14,7 +14,6 @@ pub use plan::Reject;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use hbone::head::{Authority, Baggage, TraceParent};
 use hbone::relay::{Meter, RelayEnd};
@@ -136,11 +135,12 @@ pub struct Inside {
 }
 
 impl Entered {
-    /// From here on it is open: told of, and broken off when policy comes to forbid it.
-    pub fn open(self, node: &Node, breaker: &Breaker) -> (TcpStream, Inside) {
+    /// From here on it is open: told of, and broken off when policy comes to forbid it. Its bytes
+    /// are counted by `meter`, which may be that of the caller's end.
+    pub fn open(self, node: &Node, breaker: &Breaker, meter: Arc<Meter>) -> (TcpStream, Inside) {
         let tracked = self.pod.track(&node.live, Some(self.judged), breaker);
         tracked.judge_again(&node.view.now());
-        let open = node.reporter.opened(self.connection);
+        let open = node.reporter.opened_with(self.connection, meter);
         (self.upstream, Inside { open, breaker: breaker.clone(), _tracked: tracked })
     }
 
@@ -161,10 +161,8 @@ impl Inside {
         self.open.finish(&End::of(end, &self.breaker));
     }
 
-    /// It ended as the relay that also carried the caller's end of it.
-    pub fn finish_like(self, end: &RelayEnd, counted: &Meter) {
-        self.meter().sent.store(counted.sent.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.meter().received.store(counted.received.load(Ordering::Relaxed), Ordering::Relaxed);
+    /// It ended with the relay that also carried the caller's end of it.
+    pub fn finish_like(self, end: &RelayEnd) {
         let end = match end {
             RelayEnd::Closed { first } => RelayEnd::Closed { first: *first },
             RelayEnd::Cancelled => RelayEnd::Cancelled,

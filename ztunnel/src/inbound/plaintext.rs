@@ -35,7 +35,7 @@ pub async fn serve(stream: TcpStream, from: SocketAddr, pod: Arc<LocalPod>, node
     };
     let _guard = pod.work.token();
     let breaker = Breaker::default();
-    let (upstream, inside) = entered.open(&node, &breaker);
+    let (upstream, inside) = entered.open(&node, &breaker, Arc::default());
     let end = relay(Tcp::from(stream), Tcp::from(upstream), inside.meter(), breaker.token()).await;
     inside.finish(end);
 }

@@ -106,7 +106,7 @@ async fn tunnel(mut request: Request, carrier: Arc<Carrier>, pod: Arc<LocalPod>,
     let baggage = node.settings.response_baggage.then(|| Baggage::from(&*entered.workload));
     let Ok(tunnel) = request.accept(baggage.as_ref()) else { return entered.abandoned(&node) };
     let breaker = Breaker::default();
-    let (upstream, inside) = entered.open(&node, &breaker);
+    let (upstream, inside) = entered.open(&node, &breaker, Arc::default());
     let end = relay(tunnel, Tcp::from(upstream), inside.meter(), breaker.token()).await;
     inside.finish(end);
 }

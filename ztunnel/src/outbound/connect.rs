@@ -8,7 +8,7 @@ use std::time::Duration;
 use hbone::head::{Authority, Baggage, ConnectHead, Forwarded, TraceParent};
 use hbone::pool::{Dial, OpenError, PoolKey};
 use hbone::stream::Tunnel;
-use mesh::{Identity, Service, Str, Workload};
+use mesh::{Identity, Service, Workload};
 use pki::Peer;
 use pki::cache::{CertificateCache, CertificateError};
 use pki::tls::HandshakeError;
@@ -82,7 +82,7 @@ async fn tunnel(
 ) -> Result<Reached, Failure> {
     let key = PoolKey {
         source: caller.pod.identity.clone(),
-        expected: expected.iter().map(|identity| Str::from(identity.to_string())).collect(),
+        expected: expected.into(),
         destination: to,
         source_ip: caller.client.ip(),
     };
@@ -154,10 +154,9 @@ impl Dial for TunnelDial {
         let certificate = timeout(CERTIFICATE_DEADLINE, self.certificates.fetch(&key.source))
             .await
             .unwrap_or(Err(CertificateError::TimedOut))?;
-        let expected = key.expected.iter().map(|name| name.parse()).collect::<Result<Vec<Identity>, _>>()?;
         let source: IpAddr = key.source_ip;
         let tcp = node::connect_from(&self.sockets, source, key.destination).await?;
-        let handshake = pki::tls::connect(tcp, pki::tls::client_config(&certificate, &expected));
+        let handshake = pki::tls::connect(tcp, pki::tls::client_config(&certificate, &key.expected));
         match timeout(TLS_CONNECT_DEADLINE, handshake).await {
             Ok(result) => Ok(result?),
             Err(_) => Err(DialError::TlsDeadline(TLS_CONNECT_DEADLINE)),
@@ -217,9 +216,6 @@ pub enum DialError {
     /// We have no certificate of the pod that sends.
     #[error("no certificate for the pod that sends: {0}")]
     Certificate(#[from] CertificateError),
-    /// Whom we expect is no identity of this mesh.
-    #[error("nobody can be expected at the destination: {0}")]
-    Expected(#[from] mesh::identity::IdentityError),
 }
 
 impl From<ConnectError> for Failure {

@@ -145,9 +145,9 @@ async fn carry(stream: TcpStream, reached: Reached, connection: Connection, pod:
         Far::Tunnel(tunnel) => relay(near, tunnel, open.meter(), breaker.token()).await,
         Far::Plain(far) => relay(near, Tcp::from(far), open.meter(), breaker.token()).await,
         Far::SameNode(entered) => {
-            let (upstream, inside) = entered.open(node, &breaker);
+            let (upstream, inside) = entered.open(node, &breaker, open.meter().clone());
             let end = relay(near, Tcp::from(upstream), open.meter(), breaker.token()).await;
-            inside.finish_like(&end, open.meter());
+            inside.finish_like(&end);
             end
         }
     };

@@ -75,8 +75,13 @@ impl Reporter {
 
     /// A connection is open.
     pub fn opened(&self, connection: Connection) -> Open {
+        self.opened_with(connection, Arc::default())
+    }
+
+    /// A connection is open whose bytes are counted already: the other end of one that is told of too.
+    pub fn opened_with(&self, connection: Connection, meter: Arc<Meter>) -> Open {
         access::opened(&connection);
-        let live = self.traffic.open(connection);
+        let live = self.traffic.open(connection, meter);
         Open { reporter: self.clone(), live, since: Instant::now(), told: false }
     }
 

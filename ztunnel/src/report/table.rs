@@ -183,7 +183,6 @@ fn tunnel(open: &OpenError<DialError>) -> (Flag, Fault, Told) {
             DialError::ConnectDeadline(_) | DialError::TlsDeadline(_) => (Flag::NetworkPolicy, Fault::Destination),
             DialError::Tls(error) => tls(error, Fault::Destination),
             DialError::Certificate(_) => (Flag::Identity, Fault::Mesh),
-            DialError::Expected(_) => (Flag::Identity, Fault::Configuration),
         },
         OpenError::DialDeadline(_) => (Flag::NetworkPolicy, Fault::Destination),
         OpenError::Begin(begin) => match &**begin {

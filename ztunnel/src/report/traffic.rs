@@ -79,13 +79,12 @@ impl Live {
 
 impl Traffic {
     /// A connection is open.
-    pub(super) fn open(&self, connection: Connection) -> Arc<Live> {
+    pub(super) fn open(&self, connection: Connection, meter: Arc<Meter>) -> Arc<Live> {
         let series = self.series(Labels::of(&connection));
         series.opened.fetch_add(1, Relaxed);
         let number = self.shared.next.fetch_add(1, Relaxed);
         let (counted_requests, counted_responses) = (AtomicU64::new(0), AtomicU64::new(0));
-        let live =
-            Arc::new(Live { connection, meter: Arc::default(), number, series, counted_requests, counted_responses });
+        let live = Arc::new(Live { connection, meter, number, series, counted_requests, counted_responses });
         lock(self.shard(number)).insert(number, live.clone());
         live
     }
