@@ -153,6 +153,9 @@ pub(super) fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(&value[..end]).into_owned()
 }
 
+/// A message of the kernel: its kind, and what it holds.
+pub(super) type Answer = (u16, Vec<u8>);
+
 /// Which part of the kernel a socket speaks with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
@@ -195,8 +198,8 @@ impl Socket {
         self.answered(message).map(|_| ())
     }
 
-    /// Asks for one thing and returns the answer: kind and content.
-    pub(super) fn answered(&self, mut message: Message) -> io::Result<Vec<(u16, Vec<u8>)>> {
+    /// Asks for one thing and returns the answer.
+    pub(super) fn answered(&self, mut message: Message) -> io::Result<Vec<Answer>> {
         let sequence = self.next_sequence();
         message.seal(sequence, F_ACK);
         self.send(&message.bytes)?;
@@ -224,7 +227,7 @@ impl Socket {
     }
 
     /// Reads a listing to its end. Read anew when it changed meanwhile.
-    pub(super) fn dump(&self, message: Message) -> io::Result<Vec<(u16, Vec<u8>)>> {
+    pub(super) fn dump(&self, message: Message) -> io::Result<Vec<Answer>> {
         for _ in 0..DUMP_ATTEMPTS {
             let mut message = message.clone();
             let sequence = self.next_sequence();
@@ -255,7 +258,7 @@ impl Socket {
 
     /// Reads until the end of a listing, the confirmation of message `last`,
     /// or the first error. Messages of earlier, failed acts are passed over.
-    fn collect(&self, last: u32) -> io::Result<(Vec<(u16, Vec<u8>)>, bool)> {
+    fn collect(&self, last: u32) -> io::Result<(Vec<Answer>, bool)> {
         let mut found = Vec::new();
         let mut interrupted = false;
         let mut buffer = vec![0; READ_BYTES];

@@ -34,7 +34,10 @@ fn vip_v6() -> IpAddr {
     "fd96::1".parse().unwrap()
 }
 
-const BOTH: [(fn(usize) -> IpAddr, fn() -> IpAddr); 2] = [(pod_v4, vip_v4), (pod_v6, vip_v6)];
+/// Of both families: the address of a pod by number, and that of a Service.
+type Addresses = (fn(usize) -> IpAddr, fn() -> IpAddr);
+
+const BOTH: [Addresses; 2] = [(pod_v4, vip_v4), (pod_v6, vip_v6)];
 
 fn service(frontend: IpAddr, protocol: Protocol, backends: &[IpAddr]) -> ServicePort {
     ServicePort { frontend: at(frontend, 80), protocol, backends: backends.iter().map(|ip| at(*ip, 8080)).collect() }
