@@ -7,6 +7,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
+mod agent;
 mod nat;
 mod redirect;
 mod world;
@@ -20,7 +21,7 @@ type Case = (&'static str, fn());
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let cases: Vec<Case> = [redirect::CASES, nat::CASES, world::CASES].concat();
+    let cases: Vec<Case> = [world::CASES, redirect::CASES, nat::CASES, agent::CASES].concat();
     if std::env::args().any(|arg| arg == "--list") {
         cases.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
