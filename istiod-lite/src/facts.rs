@@ -46,7 +46,7 @@ pub enum Fact {
     PeerAuthentication(Box<PeerAuthentication>),
     /// The object could not be understood. What is known of it stays; if nothing is, this holds,
     /// which is the closed reading of it.
-    Otherwise(Box<Fact>),
+    Otherwise(Box<Self>),
     /// An object is gone.
     Removed(FactKey),
 }

@@ -77,11 +77,14 @@ fn fact(object: &Object, field: &Field<'_>, notes: &Notes) -> Option<Fact> {
         }
         return None;
     };
-    for (name, text) in [("name", &key.name), ("namespace", &key.namespace)] {
-        if !is_name(text) && !(name == "namespace" && text.is_empty()) {
-            let reason =
-                "is not a Kubernetes name (lower-case letters, digits, '-', '.'; at most 253); the object is left out";
-            field.at("metadata").at(name).note(reason);
+    let namespaced = !key.namespace.is_empty();
+    for (part, text) in
+        [Some(("name", &key.name)), namespaced.then_some(("namespace", &key.namespace))].into_iter().flatten()
+    {
+        if !is_name(text) {
+            field.at("metadata").at(part).note(
+                "is not a Kubernetes name (lower-case letters, digits, '-', '.'; at most 253); the object is left out",
+            );
             return None;
         }
     }

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 impl Index {
     pub(super) fn tell(&mut self, fact: Fact) {
         let key = fact.key();
-        let name = (key.namespace.clone(), key.name.clone());
+        let name = (key.namespace, key.name);
         match fact {
             Fact::Namespace(it) => self.namespace(&name, Some(it)),
             Fact::ServiceAccount(_) => {}
