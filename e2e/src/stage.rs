@@ -101,14 +101,10 @@ impl Stage {
     /// `env` is for the mesh's own programs: `(component, key, value)`.
     pub fn start(meshctl: &Path, env: &[(&str, &str, &str)]) -> Result<Self> {
         let lab = Lab::start(StartOptions {
-            binary: meshctl.into(),
-            name: format!("e2e-{}", std::process::id()),
-            manifests: None,
             yaml: ON_THE_NODES.into(),
-            nodes: 2,
-            mesh: true,
             component_env: env.iter().map(|(c, k, v)| ((*c).into(), (*k).into(), (*v).into())).collect(),
             ready_timeout: START_DEADLINE,
+            ..StartOptions::new(meshctl, &format!("e2e-{}", std::process::id()))
         })?;
         Ok(Self { lab: Some(lab) })
     }

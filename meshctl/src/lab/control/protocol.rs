@@ -57,6 +57,12 @@ pub enum Request {
         /// The signal's number.
         signal: i32,
     },
+    /// Put a new proxy in the place of a node's: the new one starts, and when
+    /// it is ready the old one drains and ends.
+    Replace {
+        /// Which node's.
+        node: String,
+    },
     /// End the lab.
     Down,
 }
@@ -85,6 +91,11 @@ pub enum Reply {
     LogFiles {
         /// Their paths.
         paths: Vec<String>,
+    },
+    /// The new proxy of a node is starting.
+    Replacing {
+        /// Its pod.
+        pod: String,
     },
     /// Done.
     Done,
