@@ -224,7 +224,12 @@ pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Response {
 
 /// A JSON response.
 pub fn json(status: StatusCode, body: &serde_json::Value) -> Response {
-    respond(status, "application/json", format!("{body:#}\n"))
+    json_text(status, format!("{body:#}\n"))
+}
+
+/// A JSON response that is written already.
+pub fn json_text(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    respond(status, "application/json", body)
 }
 
 fn respond(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response {

@@ -95,6 +95,11 @@ pub fn start(format: Format, filter: &str) -> Result<Log, LogError> {
     Ok(Log { level, writer })
 }
 
+/// A moment as RFC 3339 in UTC with microseconds, as log lines have it.
+pub fn rfc3339(moment: std::time::SystemTime) -> String {
+    text::Time(moment).to_string()
+}
+
 /// What `act` logs on this thread, at every level, with nothing in the place of the time: for tests of log lines.
 pub fn capture(format: Format, act: impl FnOnce()) -> String {
     use std::sync::{Arc, Mutex, PoisonError};
