@@ -1,0 +1,60 @@
+//! What reaches a node's proxy from its own node: the agent's messages.
+
+use mesh::Str;
+use std::{fs::File, os::fd::AsFd, os::fd::OwnedFd};
+use ztunnel::pods::protocol::{self, Pod, Request};
+
+/// A descriptor, as one comes with a message.
+fn descriptor() -> OwnedFd {
+    File::open("/dev/null").expect("there is a /dev/null").into()
+}
+
+/// Whatever comes, with a descriptor or without; what is understood is written as it was read.
+pub(crate) fn zds(input: &[u8]) {
+    let _ = protocol::decode_hello(input, &[]);
+    let _ = protocol::decode_ack(input, &[]);
+    for descriptors in [vec![], vec![descriptor()]] {
+        let Ok(request) = protocol::decode_request(input, descriptors) else { continue };
+        let borrowed = match &request {
+            Request::Add(pod, netns) => Request::Add(pod.clone(), netns.as_fd()),
+            Request::Keep(uid) => Request::Keep(uid.clone()),
+            Request::Del(uid) => Request::Del(uid.clone()),
+            Request::SnapshotSent => Request::SnapshotSent,
+        };
+        // What was longer than a message may be, which only a fuzzer reads, is not written again.
+        let Ok((bytes, sent)) = protocol::encode_request(&borrowed) else { continue };
+        let descriptors = sent.iter().map(|_| descriptor()).collect();
+        let again = protocol::decode_request(&bytes, descriptors).expect("what we write we can read");
+        assert_eq!(said(&again), said(&request));
+    }
+}
+
+fn said(request: &Request) -> String {
+    match request {
+        Request::Add(pod, _) => format!("add {pod:?}"),
+        Request::Keep(uid) => format!("keep {uid}"),
+        Request::Del(uid) => format!("delete {uid}"),
+        Request::SnapshotSent => "snapshot sent".into(),
+    }
+}
+
+pub(crate) fn zds_seeds() -> Vec<Vec<u8>> {
+    let name = |text: &str| -> Str { text.into() };
+    let pod = Pod {
+        uid: name("00000000-0000-0000-0000-000000000001"),
+        name: name("web-1"),
+        namespace: name("shop"),
+        service_account: name("web"),
+    };
+    let netns = descriptor();
+    let requests = [
+        Request::Add(pod.clone(), netns.as_fd()),
+        Request::Keep(pod.uid.clone()),
+        Request::Del(pod.uid),
+        Request::SnapshotSent,
+    ];
+    let mut seeds: Vec<_> =
+        requests.iter().filter_map(|request| Some(protocol::encode_request(request).ok()?.0)).collect();
+    seeds.extend([protocol::encode_hello(), protocol::encode_ack(Ok(())), protocol::encode_ack(Err("no such pod"))]);
+    seeds
+}
