@@ -22,7 +22,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Tells node proxies of the mesh and certifies workloads.
-    Discovery(Flags),
+    Discovery(Box<Flags>),
     /// Prints the table of environment variables.
     Environment,
 }

@@ -255,7 +255,7 @@ impl Subscription {
         if !self.asked {
             return Delta::default();
         }
-        let place = self.place.replace(contents.place()).unwrap_or(contents.place());
+        let place = self.place.replace(contents.place()).unwrap_or_else(|| contents.place());
         match self.owed.take() {
             Some(Owed::Everything(claims)) => Delta::of_everything(kind, claims, contents),
             _ if !contents.reaches(place) => Delta { behind: true, ..Delta::default() },
