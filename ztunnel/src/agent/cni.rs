@@ -5,7 +5,6 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,6 +25,7 @@ use super::facts::PodName;
 use super::limits::{CNI_ANSWER_DEADLINE, CNI_BODY_BYTES_MAX, CNI_CONNECTIONS_MAX, CNI_REQUEST_DEADLINE};
 use super::pod::Standing;
 use super::report::Report;
+use super::socket;
 
 /// A pod that is about to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +100,7 @@ fn parse(body: &[u8]) -> Result<Announced, String> {
 
 /// Answers announcements at a path until dropped.
 pub async fn serve(path: &Path, announcements: mpsc::Sender<Announcement>, report: Report) -> io::Result<()> {
-    let listener = listen(path)?;
+    let listener = socket::listen(path, |path| UnixListener::bind(path))?;
     let places = Arc::new(Semaphore::new(CNI_CONNECTIONS_MAX));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
@@ -199,20 +199,6 @@ async fn settle(
         }
         standing.changed().await.map_err(|_| "the pod is gone")?;
     }
-}
-
-/// Listens at `path`, in place of whoever did before. Only our own user may connect.
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
 }
 
 #[cfg(test)]

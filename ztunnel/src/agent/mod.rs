@@ -7,7 +7,7 @@
 //! Rooms: [`facts`] (what we know of pods and namespaces) · [`enrol`] (who is in; pure) ·
 //! [`steps`] (what to do next about one pod; pure) · [`pod`] (does it) · [`zds`] (the proxies
 //! that are connected) · [`cni`] (new pods ask before they start) · [`status`] (the annotation) ·
-//! [`run`] (one reader of facts, one task a pod) · [`report`] (metrics).
+//! `reader` (follows facts, says what should be) · [`run`] (wiring) · [`report`] (metrics).
 
 pub mod cni;
 pub mod config;
@@ -15,8 +15,10 @@ pub mod enrol;
 pub mod facts;
 pub mod limits;
 pub mod pod;
+mod reader;
 pub mod report;
 pub mod run;
+mod socket;
 pub mod status;
 pub mod steps;
 pub mod zds;

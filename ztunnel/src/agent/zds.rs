@@ -9,7 +9,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::limits::{ZDS_ACCEPT_INTERVAL, ZDS_CONNECTIONS_MAX, ZDS_DEADLINE, ZDS_QUEUED_MAX};
+use super::socket;
 use crate::net::netns::Netns;
 use crate::net::seqpacket::{Seqpacket, SeqpacketListener};
 use crate::pods::protocol::{self, MESSAGE_BYTES_MAX, Pod, Request};
@@ -133,7 +133,7 @@ impl Proxies {
 
     /// Accepts proxies at a path until dropped.
     pub async fn serve(&self, path: &Path) -> io::Result<()> {
-        let listener = listen(path)?;
+        let listener = socket::listen(path, SeqpacketListener::bind)?;
         loop {
             let next = Instant::now() + ZDS_ACCEPT_INTERVAL;
             match listener.accept().await {
@@ -272,20 +272,6 @@ async fn ask(acts: &mpsc::Sender<Act>, request: Request<Arc<Netns>>) -> Result<(
 
 async fn in_time<T>(what: &'static str, act: impl Future<Output = io::Result<T>>) -> Result<T, ConnectionError> {
     Ok(timeout(ZDS_DEADLINE, act).await.map_err(|_| ConnectionError::Late(what))??)
-}
-
-/// Listens at `path`, in place of whoever did before. Only our own user may connect.
-fn listen(path: &Path) -> io::Result<SeqpacketListener> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = SeqpacketListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
 }
 
 #[cfg(test)]

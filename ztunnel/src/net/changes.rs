@@ -1,5 +1,5 @@
-//! Word of changes in a namespace: its firewall rules, its addresses, and the
-//! rules by which it routes. It says that something changed, never what: whoever waits looks
+//! Word of changes in a namespace: its firewall rules, its addresses, its
+//! routes. It says that something changed, never what: whoever waits looks
 //! for itself, and so nothing is lost when word is.
 
 use std::io;
@@ -13,8 +13,10 @@ use super::netns::Netns;
 
 // From linux/rtnetlink.h and nfnetlink.h, as bits of the bind mask.
 const GROUP_IPV4_ADDRESSES: u32 = 1 << (5 - 1);
+const GROUP_IPV4_ROUTES: u32 = 1 << (7 - 1);
 const GROUP_IPV4_POLICY_ROUTES: u32 = 1 << (8 - 1);
 const GROUP_IPV6_ADDRESSES: u32 = 1 << (9 - 1);
+const GROUP_IPV6_ROUTES: u32 = 1 << (11 - 1);
 const GROUP_IPV6_POLICY_ROUTES: u32 = 1 << (19 - 1);
 const GROUP_FIREWALL: u32 = 1 << (7 - 1);
 
@@ -31,9 +33,10 @@ pub struct Changes {
 impl Changes {
     /// Begins to listen inside `netns`. Needs a runtime.
     pub fn of(netns: &Netns) -> io::Result<Self> {
-        let links = GROUP_IPV4_ADDRESSES | GROUP_IPV6_ADDRESSES | GROUP_IPV4_POLICY_ROUTES | GROUP_IPV6_POLICY_ROUTES;
+        let ipv4 = GROUP_IPV4_ADDRESSES | GROUP_IPV4_ROUTES | GROUP_IPV4_POLICY_ROUTES;
+        let ipv6 = GROUP_IPV6_ADDRESSES | GROUP_IPV6_ROUTES | GROUP_IPV6_POLICY_ROUTES;
         let (links, firewall) = netns.run(|| {
-            let links = listen(SockProtocol::NetlinkRoute, links)?;
+            let links = listen(SockProtocol::NetlinkRoute, ipv4 | ipv6)?;
             Ok::<_, io::Error>((links, listen(SockProtocol::NetlinkNetFilter, GROUP_FIREWALL)?))
         })??;
         Ok(Self { links: watch(links)?, firewall: watch(firewall)? })

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::sockopt::{Ip6tOriginalDst, Mark, OriginalDst};
 use nix::sys::socket::{getsockopt, setsockopt};
 use nix::unistd::{getegid, geteuid};
@@ -27,6 +28,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Leaves the namespaces of this machine for new ones.
 pub(crate) fn enter() -> io::Result<()> {
+    // 250 pods and all that looks after them are more than the usual 1024.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let (user, group) = (geteuid(), getegid());
     if user.is_root() {
         return Ok(unshare(CloneFlags::CLONE_NEWNET)?);
@@ -45,7 +49,7 @@ pub(crate) struct World {
 
 /// Addresses of the pod with a number: 10.0.0.2, fd00::2 and so on.
 pub(crate) fn pod_v4(number: usize) -> IpAddr {
-    format!("10.0.0.{}", number + 2).parse().unwrap()
+    format!("10.0.{}.{}", number / 250, number % 250 + 2).parse().unwrap()
 }
 
 pub(crate) fn pod_v6(number: usize) -> IpAddr {

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::time::Duration;
 
 use super::*;
