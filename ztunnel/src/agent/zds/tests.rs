@@ -227,15 +227,13 @@ async fn the_socket_takes_the_place_of_an_older_one_and_is_ours_alone() {
     let serving = proxies.clone();
     let at = path.clone();
     let _server = task::spawn("serve", async move { serving.serve(&at).await });
-    let mut connection = None;
-    until("listening", || std::fs::metadata(&path).is_ok_and(|found| found.permissions().mode() & 0o777 == 0o600))
-        .await;
-    until("accepted", || {
-        connection = Seqpacket::connect(&path).ok();
-        connection.is_some()
-    })
-    .await;
-    let proxy = task::spawn("fake proxy", proxy(connection.unwrap(), Seen::default(), None));
+    let is_ours_alone = || {
+        std::fs::metadata(&path)
+            .is_ok_and(|found| found.file_type().is_socket() && found.permissions().mode() & 0o777 == 0o600)
+    };
+    until("listening", is_ours_alone).await;
+    let connection = Seqpacket::connect(&path).unwrap();
+    let proxy = task::spawn("fake proxy", proxy(connection, Seen::default(), None));
     until("connected", || proxies.connected().borrow().1 == 1).await;
     drop(proxy);
 }
