@@ -1,3 +1,4 @@
 //! Fixtures and fakes for the tests of other crates.
 
 pub mod certs;
+pub mod reference;

@@ -141,7 +141,7 @@ status: {addresses: [{host: api.example.com, value: 240.240.0.9}]}
     assert_eq!(entry.vips.iter().filter(|vip| matches!(vip, Vip::One(_))).count(), 2);
     assert_eq!((entry.resolution, entry.auto_allocate, entry.ports.len()), (Resolution::Static, true, 1));
     let [first, second] = &entry.endpoints[..] else { panic!("{:?}", entry.endpoints) };
-    assert_eq!((first.weight, first.ports[&*"tls"], &*first.locality.zone), (3, 9443, "z"));
+    assert_eq!((first.weight, first.ports["tls"], &*first.locality.zone), (3, 9443, "z"));
     assert_eq!(first.network.as_deref(), Some("far"));
     assert_eq!(second.address, EntryAddress::Name("backend.example.com".into()));
     assert_eq!(entry.allocated.len(), 1);

@@ -50,8 +50,8 @@ fn endpoints(view: &View, service: &str) -> Vec<String> {
         let workload = endpoint.workload;
         let at = workload.hostname.as_deref().map_or_else(|| workload.addresses[0].to_string(), Into::into);
         let port = |port: &u16| endpoint.ports.get(port).copied().filter(|port| *port > 0);
-        let port = |number: &u16| port(number).or(Some(of[number].target_port)).filter(|port| *port > 0);
-        let ports: Vec<_> = of.keys().map(|n| port(n).map_or("-".into(), |port| port.to_string())).collect();
+        let port = |number: &u16| port(number).or_else(|| Some(of[number].target_port)).filter(|port| *port > 0);
+        let ports: Vec<_> = of.keys().map(|n| port(n).map_or_else(|| "-".into(), |port| port.to_string())).collect();
         format!("{}@{at}:{}", workload.uid.trim_start_matches("Kubernetes/"), ports.join(","))
     };
     let mut shown: Vec<_> = view.endpoints(&key).map(show).collect();

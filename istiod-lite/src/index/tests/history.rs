@@ -157,7 +157,9 @@ fn fact() -> impl Strategy<Value = Fact> {
     (said, prop::bool::weighted(0.3)).prop_map(|(fact, gone)| if gone { Fact::Removed(fact.key()) } else { fact })
 }
 
-fn published(index: &Index) -> (Vec<Arc<Workload>>, Vec<Arc<mesh::Service>>, Vec<Arc<Policy>>) {
+type Published = (Vec<Arc<Workload>>, Vec<Arc<mesh::Service>>, Vec<Arc<Policy>>);
+
+fn published(index: &Index) -> Published {
     let sorted = |mut all: Vec<Arc<Workload>>| {
         all.sort_by(|a, b| a.uid.cmp(&b.uid));
         all
