@@ -29,7 +29,7 @@ use std::{
 };
 use tokio::{
     runtime::{Builder, Handle, Runtime},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal as Listener, SignalKind, signal},
 };
 
 /// What is logged.
@@ -185,8 +185,15 @@ where
     F: Future<Output = anyhow::Result<T>>,
 {
     let process = Process { level: log.level(), grace: options.grace, ..Process::detached() };
-    let _signals = task::spawn("signals", signals(process.clone()));
     tracing::info!("{} starts", options.name);
+    // Before anything else, so that no signal finds nobody listening.
+    let _listening = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(terminate), Ok(interrupt)) => task::spawn("signals", signals(process.clone(), terminate, interrupt)),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!("cannot listen for signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let mut draining = process.signal.clone();
     // A program that is still starting when it is told to end has nothing to drain.
     let kept = tokio::select! {
@@ -208,11 +215,7 @@ where
     if process.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-async fn signals(process: Process) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return process.fail("cannot listen for signals");
-    };
+async fn signals(process: Process, mut terminate: Listener, mut interrupt: Listener) {
     loop {
         let name = tokio::select! {
             Some(()) = terminate.recv() => "SIGTERM",

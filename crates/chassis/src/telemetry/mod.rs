@@ -88,11 +88,23 @@ pub enum LogError {
 /// Starts the log of this process, on standard output. `filter` has the syntax of `RUST_LOG`.
 pub fn start(format: Format, filter: &str) -> Result<Log, LogError> {
     let (layer, level) = filter::layer(filter)?;
-    let (writer, sink) = writer::start(std::io::stdout()).map_err(LogError::Thread)?;
+    let (writer, sink) = writer::start(std::io::stdout(), lost(format)).map_err(LogError::Thread)?;
     let lines = line::Lines::new(format, std::time::SystemTime::now, move |line| sink.send(line));
     let subscriber = tracing_subscriber::registry().with(layer).with(lines);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::StartedTwice)?;
     Ok(Log { level, writer })
+}
+
+/// The line about lines that were dropped. It cannot go through the log itself, which is full.
+fn lost(format: Format) -> fn(u64) -> String {
+    const TEXT: &str = "log lines were dropped: the output is too slow";
+    match format {
+        Format::Plain => |count| format!("{}\twarn\tlog\t{count} {TEXT}\n", rfc3339(std::time::SystemTime::now())),
+        Format::Json => |count| {
+            let time = rfc3339(std::time::SystemTime::now());
+            format!("{{\"level\":\"warn\",\"time\":\"{time}\",\"scope\":\"log\",\"message\":\"{count} {TEXT}\"}}\n")
+        },
+    }
 }
 
 /// A moment as RFC 3339 in UTC with microseconds, as log lines have it.

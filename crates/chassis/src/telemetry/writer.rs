@@ -38,9 +38,10 @@ enum Message {
 /// How long the end of a process waits for its log to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-pub(super) fn start(out: impl Write + Send + 'static) -> std::io::Result<(Writer, Sink)> {
+/// `lost` makes the line that says how many lines were dropped.
+pub(super) fn start(out: impl Write + Send + 'static, lost: fn(u64) -> String) -> std::io::Result<(Writer, Sink)> {
     let (queue, messages) = sync_channel(limits::LOG_LINES_QUEUED_MAX);
-    std::thread::Builder::new().name("log".into()).spawn(move || write_all(out, &messages))?;
+    std::thread::Builder::new().name("log".into()).spawn(move || write_all(out, &messages, lost))?;
     Ok((Writer { queue: queue.clone() }, Sink { queue }))
 }
 
@@ -63,7 +64,7 @@ impl Writer {
 }
 
 /// Gathers what is waiting and writes it with one call.
-fn write_all(mut out: impl Write, messages: &Receiver<Message>) {
+fn write_all(mut out: impl Write, messages: &Receiver<Message>, lost: fn(u64) -> String) {
     let mut batch = String::with_capacity(limits::LOG_BATCH_BYTES);
     let mut flushed: Vec<SyncSender<()>> = Vec::new();
     let mut reported = 0;
@@ -80,13 +81,10 @@ fn write_all(mut out: impl Write, messages: &Receiver<Message>) {
             }
             next = messages.try_recv();
         }
-        let lost = dropped();
-        if lost > reported {
-            batch.push_str(&format!(
-                "log\twarn\tlog\t{} log lines were dropped: the output is too slow\n",
-                lost - reported
-            ));
-            reported = lost;
+        let now = dropped();
+        if now > reported {
+            batch.push_str(&lost(now - reported));
+            reported = now;
         }
         // Whoever reads our output may have gone; the process goes on without a log.
         let _nobody_to_tell = out.write_all(batch.as_bytes()).and_then(|()| out.flush());
@@ -119,7 +117,7 @@ mod tests {
     #[test]
     fn lines_are_written_in_order_before_a_flush_returns() {
         let page = Page::default();
-        let (writer, sink) = start(page.clone()).unwrap();
+        let (writer, sink) = start(page.clone(), |_| String::new()).unwrap();
         for n in 0..1000 {
             sink.send(format!("{n}\n"));
         }
@@ -141,7 +139,7 @@ mod tests {
             }
         }
         let (release, stuck) = sync_channel(0);
-        let (_writer, sink) = start(Stuck(stuck)).unwrap();
+        let (_writer, sink) = start(Stuck(stuck), |_| String::new()).unwrap();
         let before = dropped();
         for _ in 0..limits::LOG_LINES_QUEUED_MAX * 3 {
             sink.send("x".repeat(30));
