@@ -86,9 +86,12 @@ pub async fn start_with(config: Config, process: &Process, told: mpsc::Receiver<
 
     let exposition = exposition(registry, &report, &index, &problems, &root);
     let signal = || process.signal.clone();
-    spawn_pages(process, listeners.ready, pages::readiness(process));
-    spawn_pages(process, listeners.metrics, pages::metrics(exposition));
-    spawn_pages(process, listeners.debug, pages::debug(process, index, problems, report));
+    let everybody = Arc::new(pages::readiness(process));
+    let this_machine = Arc::new(pages::debug(process, index, problems, report));
+    let by_caller = move |caller: IpAddr| if caller.is_loopback() { this_machine.clone() } else { everybody.clone() };
+    spawn_pages(process, listeners.ready, by_caller);
+    let metrics = Arc::new(pages::metrics(exposition));
+    spawn_pages(process, listeners.metrics, move |_| metrics.clone());
     spawn_writer(process, writer, told);
     spawn_readiness(process, catalog);
     spawn_root_watch(process, root, clock);
@@ -97,7 +100,7 @@ pub async fn start_with(config: Config, process: &Process, told: mpsc::Receiver<
         grpc::serve(xds, tls, routes, drain).await;
         Ok(())
     });
-    tracing::info!(xds = %bound.xds, metrics = %bound.metrics, ready = %bound.ready, debug = %bound.debug, "listening");
+    tracing::info!(xds = %bound.xds, metrics = %bound.metrics, ready = %bound.ready, "listening");
     Ok(bound)
 }
 
@@ -124,10 +127,14 @@ fn exposition(
     }))
 }
 
-fn spawn_pages(process: &Process, listener: TcpListener, routes: admin::Routes) {
+fn spawn_pages(
+    process: &Process,
+    listener: TcpListener,
+    routes: impl Fn(IpAddr) -> Arc<admin::Routes> + Send + 'static,
+) {
     let drain = process.signal.clone();
     process.vital("pages", async move {
-        admin::serve(listener, Arc::new(routes), drain).await;
+        admin::serve_by_caller(listener, routes, drain).await;
         Ok(())
     });
 }
@@ -177,7 +184,6 @@ struct Listeners {
     xds: TcpListener,
     metrics: TcpListener,
     ready: TcpListener,
-    debug: TcpListener,
 }
 
 impl Listeners {
@@ -186,7 +192,6 @@ impl Listeners {
             xds: bind(addresses.xds).await?,
             metrics: bind(addresses.metrics).await?,
             ready: bind(addresses.ready).await?,
-            debug: bind(addresses.debug).await?,
         })
     }
 
@@ -195,7 +200,6 @@ impl Listeners {
             xds: self.xds.local_addr()?,
             metrics: self.metrics.local_addr()?,
             ready: self.ready.local_addr()?,
-            debug: self.debug.local_addr()?,
         })
     }
 }

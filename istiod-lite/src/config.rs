@@ -6,7 +6,7 @@ use chassis::env::{Key, Mistakes, ProcessEnvironment, Reader, Row, Strings, Valu
 use clap::{Args, Parser, Subcommand};
 use pki::issue::Lifetimes;
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -44,12 +44,9 @@ struct Flags {
     /// Where /metrics is served.
     #[arg(long, default_value_t = any(15014))]
     metrics_address: SocketAddr,
-    /// Where /ready is served.
+    /// Where /ready is served, and /debug to callers from loopback.
     #[arg(long, default_value_t = any(8080))]
     ready_address: SocketAddr,
-    /// Where /debug is served; it shows the whole mesh, so keep it on loopback.
-    #[arg(long, default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9876))]
-    debug_address: SocketAddr,
     /// One more name or address for the serving certificate. May be repeated.
     #[arg(long = "serving-name")]
     serving_names: Vec<String>,
@@ -92,10 +89,8 @@ pub struct Addresses {
     pub xds: SocketAddr,
     /// Metrics.
     pub metrics: SocketAddr,
-    /// Readiness.
+    /// Readiness, and for this machine the debug pages.
     pub ready: SocketAddr,
-    /// Debug pages.
-    pub debug: SocketAddr,
 }
 
 const CLUSTER_ID: Key<String> = Key::new("CLUSTER_ID", "Kubernetes", "name", "Name of this cluster.");
@@ -175,12 +170,7 @@ impl Flags {
             config_dir: self.config_dir,
             state_dir: self.state_dir,
             cacerts: self.cacerts,
-            addresses: Addresses {
-                xds: self.xds_address,
-                metrics: self.metrics_address,
-                ready: self.ready_address,
-                debug: self.debug_address,
-            },
+            addresses: Addresses { xds: self.xds_address, metrics: self.metrics_address, ready: self.ready_address },
             serving_names: self.serving_names,
             mesh,
         };

@@ -110,7 +110,7 @@ impl Site {
             mesh: Mesh::default(),
             policy: Policy::default(),
             lifetimes: Lifetimes::default(),
-            addresses: Addresses { xds, metrics: any, ready: any, debug: any },
+            addresses: Addresses { xds, metrics: any, ready: any },
             serving_names: vec![],
         };
         let process = Process::detached();
@@ -306,7 +306,7 @@ async fn a_mistake_is_shown_and_everything_else_stays() {
     site.write("policy.yaml", POLICY);
     let body = timeout(PATIENCE, async {
         loop {
-            let body = server.get(server.addresses.debug, "/debug/problems").await;
+            let body = server.get(server.addresses.ready, "/debug/problems").await;
             if !body.contains("policy.yaml") {
                 return body;
             }
@@ -319,7 +319,7 @@ async fn a_mistake_is_shown_and_everything_else_stays() {
 async fn problems(server: &Server, about: &str) -> String {
     let shown = timeout(PATIENCE, async {
         loop {
-            let body = server.get(server.addresses.debug, "/debug/problems").await;
+            let body = server.get(server.addresses.ready, "/debug/problems").await;
             if body.contains(about) {
                 return body;
             }
@@ -352,16 +352,14 @@ async fn readiness_and_the_pages_answer() {
     heard.until("synced").await;
     let ready = server.get(server.addresses.ready, "/ready").await;
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
-    let connections = server.get(server.addresses.debug, "/debug/connections").await;
+    let connections = server.get(server.addresses.ready, "/debug/connections").await;
     assert!(connections.contains("ztunnel-n1"), "{connections}");
-    let told = server.get(server.addresses.debug, "/debug/ambientz").await;
+    let told = server.get(server.addresses.ready, "/debug/ambientz").await;
     assert!(told.contains("Kubernetes//Pod/shop/web"), "{told}");
     let metrics = server.get(server.addresses.metrics, "/metrics").await;
     for line in ["pilot_xds{version=", "pilot_services 1", "pilot_info{", "istiod_uptime_seconds"] {
         assert!(metrics.contains(line), "{line} is missing in\n{metrics}");
     }
-    let elsewhere = server.get(server.addresses.ready, "/debug/ambientz").await;
-    assert!(elsewhere.starts_with("HTTP/1.1 404"), "debug pages are on loopback only");
     server.process.drain.start(Duration::from_millis(200));
     let ready = server.get(server.addresses.ready, "/ready").await;
     assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");

@@ -9,7 +9,7 @@ use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -240,7 +240,12 @@ fn respond(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Re
 }
 
 /// Serves until the drain is [over](Signal::over), so that health and metrics answer to the end.
-pub async fn serve(listener: TcpListener, routes: Arc<Routes>, mut drain: Signal) {
+pub async fn serve(listener: TcpListener, routes: Arc<Routes>, drain: Signal) {
+    serve_by_caller(listener, move |_| routes.clone(), drain).await;
+}
+
+/// The same, where who calls decides what there is: pages that tell much are for this machine.
+pub async fn serve_by_caller(listener: TcpListener, routes: impl Fn(IpAddr) -> Arc<Routes> + Send, mut drain: Signal) {
     let places = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS_MAX));
     loop {
         // Cancelling either arm loses nothing: accept leaves the connection in the queue.
@@ -249,10 +254,11 @@ pub async fn serve(listener: TcpListener, routes: Arc<Routes>, mut drain: Signal
             () = drain.over() => return,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, caller)) => {
                 // With all places taken a stranger is turned away at once, not queued.
                 let Ok(place) = places.clone().try_acquire_owned() else { continue };
-                let (routes, mut drain) = (routes.clone(), drain.clone());
+                // An IPv4 caller of an IPv6 socket is an IPv4 caller.
+                let (routes, mut drain) = (routes(caller.ip().to_canonical()), drain.clone());
                 task::spawn("admin connection", async move {
                     tokio::select! {
                         _ = timeout(limits::ADMIN_CONNECTION_LIFETIME, converse(stream, routes)) => {}

@@ -1,6 +1,6 @@
 //! The HTTP pages: `/ready` for Kubernetes, `/metrics` for Prometheus, `/debug/…` for people.
 //!
-//! The debug pages show the whole mesh, so they are on an address of their own, on loopback.
+//! The debug pages show the whole mesh, so they are only for callers from loopback.
 
 use crate::{problems::Problems, publish::SharedIndex, report::Report};
 use chassis::{
@@ -38,11 +38,11 @@ pub fn metrics(exposition: Arc<Exposition>) -> Routes {
     Routes::new().metrics(exposition).index("istiod-lite")
 }
 
-/// `GET /debug/…` and `POST /logging`.
+/// `GET /ready`, `GET /debug/…` and `POST /logging`: what callers from loopback get.
 pub fn debug(process: &Process, index: SharedIndex, problems: Arc<Problems>, report: Arc<Report>) -> Routes {
     let page = |act: Box<dyn Fn() -> Value + Send + Sync>| move |_| ready(admin::json(StatusCode::OK, &act()));
     let (connections, syncz) = (report.clone(), report);
-    Routes::new()
+    readiness(process)
         .get("/debug/ambientz", "what proxies are told", page(Box::new(move || told(&index))))
         .get("/debug/connections", "which proxies are connected", page(Box::new(move || connections.connections())))
         .get("/debug/syncz", "which proxies have what", page(Box::new(move || syncz.sync_status())))
