@@ -18,6 +18,10 @@ pub const TLS_CONNECT_DEADLINE: Duration = Duration::from_millis(4500);
 /// because nobody knows yet who it is.
 pub const TLS_ACCEPT_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long a new connection has for its first tunnel before it is told of a drain. The request is
+/// on its way when the connection is up, a round trip behind it at most.
+pub const FIRST_TUNNEL: Duration = Duration::from_millis(500);
+
 /// How long a connection waits for a certificate that is not there: the authority answers within
 /// this or not at all.
 pub const CERTIFICATE_DEADLINE: Duration = Duration::from_secs(10);

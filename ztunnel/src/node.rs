@@ -110,7 +110,7 @@ pub struct LocalPod {
     pub pool: Pool<TunnelDial>,
     /// Cancelled when it takes no more connections.
     pub draining: CancellationToken,
-    /// Its connections and listeners hold a token of this.
+    /// Tracks its connections and listeners.
     pub work: TaskTracker,
     /// Broken off when nothing of the pod may go on.
     pub breaker: Breaker,

@@ -33,7 +33,6 @@ pub async fn serve(stream: TcpStream, from: SocketAddr, pod: Arc<LocalPod>, node
             return sockets::reset(stream);
         }
     };
-    let _guard = pod.work.token();
     let breaker = Breaker::default();
     let (upstream, inside) = entered.open(&node, &breaker, Arc::default());
     let end = relay(Tcp::from(stream), Tcp::from(upstream), inside.meter(), breaker.token()).await;

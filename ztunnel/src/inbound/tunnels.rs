@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hbone::accept::{self, Drain, Request};
 use hbone::head::Baggage;
@@ -12,11 +13,12 @@ use mesh::Identity;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 
 use super::plan::Reject;
 use super::{Call, Failure, Why, enter};
 use crate::connection::{Connection, Direction, End, Party};
-use crate::limits::TLS_ACCEPT_DEADLINE;
+use crate::limits::{FIRST_TUNNEL, TLS_ACCEPT_DEADLINE};
 use crate::live::Breaker;
 use crate::node::{LocalPod, Node};
 
@@ -29,22 +31,39 @@ struct Carrier {
 }
 
 /// One connection of a peer, with all its tunnels.
-pub async fn serve(stream: TcpStream, from: SocketAddr, pod: Arc<LocalPod>, node: Arc<Node>, drain: Drain) {
+///
+/// `grace` is how long its tunnels may go on in a drain.
+pub async fn serve(stream: TcpStream, from: SocketAddr, pod: Arc<LocalPod>, node: Arc<Node>, grace: Duration) {
     let Ok(reached) = stream.local_addr() else { return };
     let (tls, peer) = match handshake(stream, &pod, &node).await {
         Ok(proved) => proved,
         Err(failure) => return failed(from, reached, None, failure, &node).await,
     };
+    let start = CancellationToken::new();
+    let drain = Drain { start: start.clone(), deadline: grace };
     let mut connection = match accept::serve(tls, &node.settings.tunnels, drain).await {
         Ok(connection) => connection,
         Err(error) => return failed(from, reached, Some(peer), error.into(), &node).await,
     };
     let carrier = Arc::new(Carrier { peer, from, reached });
-    let _guard = pod.work.token();
-    while let Some(request) = connection.next().await {
+    // Somebody who came in the last moment is there for a tunnel: a goodbye before it was even asked
+    // for would look like a failure.
+    let goodbye = async {
+        tokio::join!(pod.draining.cancelled(), tokio::time::sleep(FIRST_TUNNEL));
+    };
+    let mut goodbye = std::pin::pin!(goodbye);
+    loop {
+        let request = tokio::select! {
+            request = connection.next() => request,
+            () = &mut goodbye, if !start.is_cancelled() => {
+                start.cancel();
+                continue;
+            }
+        };
+        let Some(request) = request else { break };
         let one = tunnel(request, carrier.clone(), pod.clone(), node.clone());
-        // Nobody waits for it: it reports its own end, and the connection's end is its end.
-        chassis::task::spawn("tunnel", Box::pin(one)).detach();
+        // It reports its own end, and a drain waits for it.
+        chassis::task::spawn("tunnel", pod.work.track_future(Box::pin(one))).detach();
     }
     tracing::debug!(%from, peer = %carrier.peer, end = ?connection.end(), "a peer's connection ended");
 }

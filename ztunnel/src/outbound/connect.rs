@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hbone::head::{Authority, Baggage, ConnectHead, Forwarded, TraceParent};
+use hbone::open::BeginError;
 use hbone::pool::{Dial, OpenError, PoolKey};
 use hbone::stream::Tunnel;
 use mesh::{Identity, Service, Workload};
@@ -96,9 +97,23 @@ async fn tunnel(
         traceparent: Some(caller.trace),
         forwarded_network: None,
     };
-    let opened = caller.pod.pool.open(&key, &head).await?;
+    let opened = match caller.pod.pool.open(&key, &head).await {
+        // A proxy that is being replaced: nothing of the application is gone anywhere yet, and
+        // another one listens.
+        Err(error) if hung_up(&error) => caller.pod.pool.open(&key, &head).await?,
+        opened => opened?,
+    };
     let peer = Some(opened.peer.identity().clone());
     Ok(Reached { far: Far::Tunnel(opened.tunnel), peer, said: Some(opened.baggage) })
+}
+
+/// Whether the peer took the connection and then broke it off without a word.
+fn hung_up(error: &OpenError<DialError>) -> bool {
+    match error {
+        OpenError::Dial(error) => matches!(&**error, DialError::Tls(HandshakeError::Io(_))),
+        OpenError::Begin(error) => matches!(&**error, BeginError::Protocol(_)),
+        _ => false,
+    }
 }
 
 /// Both ends are ours, so both ends' duties are done here: each pod must hold a certificate that is

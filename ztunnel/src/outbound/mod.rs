@@ -136,7 +136,6 @@ fn described(
 
 /// Moves the bytes and tells of the end.
 async fn carry(stream: TcpStream, reached: Reached, connection: Connection, pod: &LocalPod, node: &Node) {
-    let _guard = pod.work.token();
     let breaker = Breaker::default();
     let _tracked = pod.track(&node.live, None, &breaker);
     let open = node.reporter.opened(connection);

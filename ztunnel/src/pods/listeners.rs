@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::task::{self, Task, TaskEnded};
-use futures_util::FutureExt;
-use hbone::accept::Drain;
 use hbone::pool::Pool;
 use mesh::identity::IdentityError;
 use mesh::{Identity, View, Workload};
@@ -134,8 +132,7 @@ impl Opener {
         });
         let grace = self.grace;
         self.serve(&pod, tunnels, "inbound", move |stream, from, pod, node| {
-            let drain = Drain { start: pod.draining.clone(), deadline: grace };
-            Box::pin(inbound::tunnels::serve(stream, from, pod, node, drain))
+            Box::pin(inbound::tunnels::serve(stream, from, pod, node, grace))
         });
         self.node.pods.add(&pod);
         Ok(Listening { pod, node: self.node.clone(), _dns: dns })
@@ -184,14 +181,16 @@ where
     let _token = pod.work.token();
     // Until then connections wait in the kernel, where they lose nothing.
     let first = timeout(FIRST_CERTIFICATE_DEADLINE, node.certificates.fetch(&pod.identity));
-    if let Some(Err(error)) = first.map(Result::ok).await {
+    if let Ok(Err(error)) = first.await {
         tracing::warn!(pod = &*pod.pod.name, namespace = &*pod.pod.namespace, %error, "no certificate yet");
     }
     let take = |accepted: io::Result<(TcpStream, SocketAddr)>| match accepted {
         Ok((stream, from)) => {
             // An error means that the connection is gone already, which serving it will show.
             let _ = pod.sockets.adopt(&stream);
-            task::spawn(name, serve(stream, from, pod.clone(), node.clone())).detach();
+            // A drain waits for it from here on, also while it is still being connected.
+            let serving = pod.work.track_future(serve(stream, from, pod.clone(), node.clone()));
+            task::spawn(name, serving).detach();
             None
         }
         Err(error) => Some(error),
@@ -212,10 +211,11 @@ where
     }
     // Who waits already is served still. Who comes between the last of them and the close goes over
     // to the listener of the next process (`tcp_migrate_req`), if there is one.
-    while let Some(accepted) = listener.accept().now_or_never() {
-        if take(accepted).is_some() {
-            break;
-        }
+    // The kernel is asked itself: the runtime may not have heard yet of those who came last.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, from)) = listener.accept() {
+        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        take(stream.map(|stream| (stream, from)));
     }
 }
 
