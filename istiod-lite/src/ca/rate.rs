@@ -23,7 +23,7 @@ pub const CALLERS_MAX: usize = 20_000;
 /// A bucket for each caller.
 #[derive(Debug)]
 pub struct Buckets<K> {
-    full: HashMap<K, Bucket>,
+    buckets: HashMap<K, Bucket>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,21 +34,22 @@ struct Bucket {
 
 impl<K: Hash + Eq> Default for Buckets<K> {
     fn default() -> Self {
-        Self { full: HashMap::new() }
+        Self { buckets: HashMap::new() }
     }
 }
 
 impl<K: Hash + Eq> Buckets<K> {
     /// Whether the caller may ask now.
     pub fn take(&mut self, caller: K, now: Instant) -> bool {
-        if self.full.len() >= CALLERS_MAX && !self.full.contains_key(&caller) {
+        if self.buckets.len() >= CALLERS_MAX && !self.buckets.contains_key(&caller) {
             let fill = Duration::from_secs(u64::from(BURST / PER_SECOND));
-            self.full.retain(|_, bucket| now.saturating_duration_since(bucket.at) < fill);
-            if self.full.len() >= CALLERS_MAX {
+            self.buckets.retain(|_, bucket| now.saturating_duration_since(bucket.at) < fill);
+            if self.buckets.len() >= CALLERS_MAX {
                 return false;
             }
         }
-        let bucket = self.full.entry(caller).or_insert(Bucket { left: f64::from(BURST), at: now });
+        let full = Bucket { left: f64::from(BURST), at: now };
+        let bucket = self.buckets.entry(caller).or_insert_with(|| full);
         let gained = now.saturating_duration_since(bucket.at).as_secs_f64() * f64::from(PER_SECOND);
         *bucket = Bucket { left: (bucket.left + gained).min(f64::from(BURST)), at: now.max(bucket.at) };
         let allowed = bucket.left >= 1.0;
