@@ -22,9 +22,9 @@ use super::netns::Netns;
 const NAME_BYTES_MAX: usize = 15;
 
 /// The kernel handles link events at most once a second; twice that is late.
-const CARRY_DEADLINE: Duration = Duration::from_secs(2);
+const USABLE_DEADLINE: Duration = Duration::from_secs(2);
 /// Between two looks at a link. Usually the first look already sees it.
-const CARRY_INTERVAL: Duration = Duration::from_micros(500);
+const USABLE_INTERVAL: Duration = Duration::from_micros(500);
 
 // From linux/if_link.h, if_addr.h, rtnetlink.h and veth.h.
 const IFLA_ADDRESS: u16 = 1;
@@ -106,18 +106,18 @@ impl Links {
         self.set_flags(name, libc::IFF_UP as u32).map_err(|error| about(error, format_args!("set {name} up")))
     }
 
-    /// Waits until an interface carries packets. The kernel lets a new veth
-    /// pair carry some time after both ends are up and drops what is sent
-    /// before, which costs the first connection a second.
-    pub fn wait_until_carrying(&self, name: &str) -> io::Result<()> {
-        let deadline = Instant::now() + CARRY_DEADLINE;
-        while self.operational_state(name)? != Some(OPERSTATE_UP) {
+    /// Waits until an interface carries packets and answers at its addresses. The kernel brings
+    /// both about some time after it was asked and drops what comes before, which costs the
+    /// first connection a second.
+    pub fn wait_until_usable(&self, name: &str) -> io::Result<()> {
+        let deadline = Instant::now() + USABLE_DEADLINE;
+        while !self.is_usable(name)? {
             if Instant::now() > deadline {
                 let reason = format!("{name} does not carry packets, is its other end up");
                 return Err(io::Error::new(io::ErrorKind::TimedOut, reason));
             }
             #[expect(clippy::disallowed_methods, reason = "this is how the condition is waited for: nothing tells it")]
-            std::thread::sleep(CARRY_INTERVAL);
+            std::thread::sleep(USABLE_INTERVAL);
         }
         Ok(())
     }
@@ -207,9 +207,26 @@ impl Links {
         act().map_err(|error| about(error, format_args!("pin the neighbour {neighbour} on {device}")))
     }
 
-    fn operational_state(&self, name: &str) -> io::Result<Option<u8>> {
+    fn is_usable(&self, name: &str) -> io::Result<bool> {
         let found = self.link(name)?;
-        Ok(found.get(16..).and_then(|rest| attribute(rest, IFLA_OPERSTATE)).and_then(|value| value.first().copied()))
+        let state = found.get(16..).and_then(|rest| attribute(rest, IFLA_OPERSTATE)).and_then(<[u8]>::first);
+        if state != Some(&OPERSTATE_UP) {
+            return Ok(false);
+        }
+        let addresses = self.addresses()?;
+        Ok(addresses.iter().filter(|(link, _)| link == name).all(|(_, net)| self.is_delivered_here(net.addr())))
+    }
+
+    /// Whether packets to an address are for this namespace: of a new address of ours they are
+    /// only when the kernel has made the route to it.
+    fn is_delivered_here(&self, address: IpAddr) -> bool {
+        let mut fixed = [0; 12];
+        fixed[0] = family(address);
+        fixed[1] = if address.is_ipv4() { 32 } else { 128 };
+        let mut message = Message::new(libc::RTM_GETROUTE, 0, &fixed);
+        message.attribute(RTA_DST, &octets(address));
+        let found = self.socket.answered(message).unwrap_or_default();
+        found.first().is_some_and(|(_, content)| content.get(7) == Some(&libc::RTN_LOCAL))
     }
 
     fn set_flags(&self, name: &str, flags: u32) -> io::Result<()> {

@@ -76,8 +76,6 @@ fn add_pod(node: &Netns, node_links: &Links, number: usize) -> Netns {
     let links = Links::open(&pod).unwrap();
     links.up("eth0").unwrap();
     node_links.up(&host_end).unwrap();
-    links.wait_until_carrying("eth0").unwrap();
-    node_links.wait_until_carrying(&host_end).unwrap();
     for (own, gateway, any) in [(pod_v4(number), "10.0.0.1", "0.0.0.0/0"), (pod_v6(number), "fd00::1", "::/0")] {
         let bits = if own.is_ipv4() { 32 } else { 128 };
         let gateway: IpAddr = gateway.parse().unwrap();
@@ -89,6 +87,8 @@ fn add_pod(node: &Netns, node_links: &Links, number: usize) -> Netns {
         links.pin_neighbour("eth0", gateway, node_links.hardware_address(&host_end).unwrap()).unwrap();
         node_links.pin_neighbour(&host_end, own, links.hardware_address("eth0").unwrap()).unwrap();
     }
+    links.wait_until_usable("eth0").unwrap();
+    node_links.wait_until_usable(&host_end).unwrap();
     pod
 }
 
