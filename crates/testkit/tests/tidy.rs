@@ -194,7 +194,7 @@ fn every_module_says_what_it_is_for() {
 fn files_can_be_read_in_one_go() {
     let limit = |path: &str| {
         let listed = LONG_FILES.iter().find(|(long, _)| *long == path).map(|(_, lines)| *lines);
-        listed.unwrap_or(if is_test(path) { TEST_LINES_MAX } else { LINES_MAX })
+        listed.unwrap_or_else(|| if is_test(path) { TEST_LINES_MAX } else { LINES_MAX })
     };
     let all = sources();
     let long = all.iter().map(|(path, text)| (path, text.lines().count())).filter(|(path, lines)| *lines > limit(path));

@@ -2,7 +2,10 @@
 
 use super::{Labels, Meta};
 use mesh::{Str, policy::Match};
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// An `AuthorizationPolicy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +22,67 @@ pub struct AuthorizationPolicy {
     pub dry_run: bool,
     /// Alternatives.
     pub rules: Vec<PolicyRule>,
+}
+
+impl AuthorizationPolicy {
+    /// What node proxies make of it.
+    pub fn condition(&self) -> PolicyCondition {
+        let terms = self.rules.iter().flat_map(|rule| rule.clauses.iter().flatten());
+        let attributes: BTreeSet<Str> = terms.flat_map(|term| term.unsupported.iter().cloned()).collect();
+        match self.action {
+            _ if self.for_waypoint => PolicyCondition::ForWaypoint,
+            PolicyAction::Audit | PolicyAction::Custom => PolicyCondition::ActionNotServed(self.action),
+            _ if attributes.is_empty() => PolicyCondition::Accepted,
+            PolicyAction::Allow => PolicyCondition::AllowsLess { attributes },
+            PolicyAction::Deny => PolicyCondition::DeniesMore { attributes },
+        }
+    }
+}
+
+/// What node proxies make of an authorization policy. They see no HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyCondition {
+    /// They have it as it was written.
+    Accepted,
+    /// Rules with these attributes are left out, and allow nothing.
+    AllowsLess {
+        /// The attributes: `paths`, `request.headers[x]`, ….
+        attributes: BTreeSet<Str>,
+    },
+    /// Rules deny whatever these attributes are.
+    DeniesMore {
+        /// The attributes.
+        attributes: BTreeSet<Str>,
+    },
+    /// It is for a waypoint; they do not have it.
+    ForWaypoint,
+    /// They do not know this action, and do not have it.
+    ActionNotServed(PolicyAction),
+}
+
+impl fmt::Display for PolicyCondition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |attributes: &BTreeSet<Str>| attributes.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Accepted => write!(f, "node proxies have it as it was written"),
+            Self::AllowsLess { attributes } => {
+                let attributes = list(attributes);
+                write!(
+                    f,
+                    "node proxies cannot decide {attributes}: rules that ask for it are left out and allow nothing"
+                )
+            }
+            Self::DeniesMore { attributes } => {
+                let attributes = list(attributes);
+                write!(f, "node proxies cannot decide {attributes}: rules that ask for it deny whatever it is")
+            }
+            Self::ForWaypoint => write!(f, "it is for a waypoint; node proxies do not have it"),
+            Self::ActionNotServed(action) => {
+                let action = format!("{action:?}").to_uppercase();
+                write!(f, "node proxies do not serve the action {action}; they do not have it")
+            }
+        }
+    }
 }
 
 /// What a hit of a policy does.

@@ -12,7 +12,7 @@ mod policies;
 mod services;
 mod workloads;
 
-use crate::facts::{Fact, FactKey, Kind, Meta};
+use crate::facts::{Fact, FactKey, Kind, Meta, PolicyCondition};
 use chassis::objects::{Object, ObjectKey, Origin};
 use field::{Field, Notes};
 
@@ -106,6 +106,10 @@ fn fact(object: &Object, field: &Field<'_>, notes: &Notes) -> Option<Fact> {
         Kind::AuthorizationPolicy => {
             let policy = policies::authorization(field, meta);
             if notes.is_empty() {
+                let condition = policy.condition();
+                if condition != PolicyCondition::Accepted {
+                    field.at("spec").note(condition.to_string());
+                }
                 return Some(Fact::AuthorizationPolicy(Box::new(policy)));
             }
             field

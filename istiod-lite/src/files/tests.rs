@@ -6,6 +6,7 @@ use mesh::{
     policy::StringMatch,
     service::{AppProtocol, IpFamilies},
 };
+use proptest::prelude::*;
 use std::path::Path;
 
 fn reading(text: &str) -> Reading {
@@ -219,7 +220,7 @@ fn kinds_that_are_not_the_meshs_are_passed_over_and_unknown_ones_of_istio_are_to
 
 #[test]
 fn a_policy_is_read_clause_by_clause() {
-    let Fact::AuthorizationPolicy(policy) = good(&policy(
+    let text = policy(
         "
   action: DENY
   selector: {matchLabels: {app: web}}
@@ -232,9 +233,9 @@ fn a_policy_is_read_clause_by_clause() {
     - {key: destination.port, notValues: ['443']}
     - {key: 'request.headers[x]', values: [y]}
   - {}",
-    )) else {
-        panic!("not a policy")
-    };
+    );
+    let remark = "spec: node proxies cannot decide methods, request.headers[x]: rules that ask for it deny";
+    let Some(Fact::AuthorizationPolicy(policy)) = check_problems(&text, &[remark]) else { panic!("not a policy") };
     assert_eq!((policy.action, policy.selector.len()), (PolicyAction::Deny, 1));
     let [rule, all] = &policy.rules[..] else { panic!("{:?}", policy.rules) };
     assert!(all.clauses.is_empty());
@@ -311,4 +312,92 @@ fn hosts_that_cannot_be_served_are_told() {
     check_problems(&text("DYNAMIC_DNS", "*.example"), &[]);
     check_problems(&text("STATIC", "a b"), &["spec.hosts[0]: \"a b\" is not a hostname"]);
     check_problems(&text("LATER", "a.example"), &["spec.resolution: \"LATER\" is none of"]);
+}
+
+/// Any JSON at all, of the shapes that confuse readers.
+fn anything() -> impl Strategy<Value = serde_json::Value> {
+    use serde_json::Value;
+    let texts = ["", "*", "a", "10.0.0.1", "10.0.0.0/8", "::ffff:1.2.3.4/97", "spiffe://x", "80", "unix:///a", "é"];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        prop::sample::select(texts.to_vec()).prop_map(Value::from),
+    ];
+    let keys = [
+        "metadata",
+        "labels",
+        "annotations",
+        "spec",
+        "status",
+        "podIPs",
+        "ip",
+        "ports",
+        "port",
+        "targetPort",
+        "name",
+        "selector",
+        "matchLabels",
+        "rules",
+        "from",
+        "source",
+        "principals",
+        "ipBlocks",
+        "to",
+        "operation",
+        "when",
+        "key",
+        "values",
+        "mtls",
+        "mode",
+        "portLevelMtls",
+        "80",
+        "hosts",
+        "endpoints",
+        "address",
+        "addresses",
+        "conditions",
+        "targetRef",
+        "clusterIPs",
+        "ipFamilies",
+        "containers",
+        "creationTimestamp",
+        "resolution",
+        "action",
+    ];
+    leaf.prop_recursive(7, 200, 6, move |inner| {
+        prop_oneof![
+            1 => prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            3 => prop::collection::btree_map(prop::sample::select(keys.to_vec()), inner, 0..6)
+                .prop_map(|map| Value::Object(map.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_is_written_stops_the_reader(value in anything(), kind in 0..10usize) {
+        let (api_version, kind) = [
+            ("v1", "Namespace"), ("v1", "Node"), ("v1", "Pod"), ("v1", "Service"), ("v1", "ServiceAccount"),
+            ("discovery.k8s.io/v1", "EndpointSlice"), ("networking.istio.io/v1", "ServiceEntry"),
+            ("networking.istio.io/v1", "WorkloadEntry"), ("security.istio.io/v1", "AuthorizationPolicy"),
+            ("security.istio.io/v1", "PeerAuthentication"),
+        ][kind];
+        let object = Object {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            namespace: "shop".into(),
+            name: "a".into(),
+            value,
+            origin: Origin { file: Path::new("f").into(), line: 1 },
+        };
+        let Reading { fact, problems } = read(&object);
+        prop_assert!(fact.is_some() || !problems.is_empty(), "dropped without a word");
+        prop_assert!(problems.len() <= limits::PROBLEMS_PER_OBJECT);
+        let mut index = crate::index::Index::new(crate::index::Mesh::default());
+        if let Some(fact) = fact {
+            index.apply(fact);
+        }
+    }
 }

@@ -44,17 +44,6 @@ impl Index {
         added
     }
 
-    /// What became of an authorization policy is known at once; the policy itself is built with the rest.
-    pub(super) fn publish_authorization(&mut self, name: &Name) {
-        match self.told.authorization.get(name) {
-            Some(policy) => {
-                let (_, condition) = policies::convert(policy, &self.mesh.root_namespace);
-                self.conditions.insert(name.clone(), condition);
-            }
-            None => drop(self.conditions.remove(name)),
-        }
-    }
-
     fn policy(&self, key: &Str) -> Option<Policy> {
         let root = &self.mesh.root_namespace;
         if *key == policies::strict_key(root) {
@@ -66,7 +55,7 @@ impl Index {
             let own = self.told.peers.get(&(namespace.into(), peer.into()))?;
             return policies::by_port(own, self.strict(&own.meta.namespace)).filter(|_| !own.selector.is_empty());
         }
-        policies::convert(self.told.authorization.get(&(namespace.into(), name.into()))?, root).0
+        policies::convert(self.told.authorization.get(&(namespace.into(), name.into()))?, root)
     }
 
     /// The service of a key as it should be published now.

@@ -215,7 +215,6 @@ impl Index {
             self.told.authorization.insert(name.clone(), new);
         }
         self.marked.policies.insert(format!("{}/{}", name.0, name.1).into());
-        self.publish_authorization(name);
     }
 
     fn peer(&mut self, name: &Name, new: Option<PeerAuthentication>) {

@@ -18,15 +18,13 @@ mod told;
 mod vips;
 mod workloads;
 
-use crate::facts::{Fact, FactKey, PodLookup, PodRecord};
+use crate::facts::{Fact, FactKey, Meta, PodLookup, PodRecord, PolicyCondition};
 use mesh::{Change, Policy, Service, ServiceKey, Str, Workload};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
 };
-use told::{Name, Owner, Source, Told};
-
-pub use policies::PolicyCondition;
+use told::{Owner, Source, Told};
 
 /// What the index must know of the mesh as a whole.
 #[derive(Clone, Debug)]
@@ -71,7 +69,6 @@ pub struct Index {
     services: BTreeMap<ServiceKey, Arc<Service>>,
     workloads: BTreeMap<Owner, BTreeMap<Str, Arc<Workload>>>,
     policies: BTreeMap<Str, Arc<Policy>>,
-    conditions: BTreeMap<Name, PolicyCondition>,
     /// What is to be built again.
     marked: Marked,
 }
@@ -123,9 +120,9 @@ impl Index {
         self.policies.values()
     }
 
-    /// What became of an authorization policy.
-    pub fn policy_condition(&self, namespace: &str, name: &str) -> Option<&PolicyCondition> {
-        self.conditions.get(&(Str::from(namespace), Str::from(name)))
+    /// What node proxies make of the authorization policies that were told.
+    pub fn conditions(&self) -> impl Iterator<Item = (&Meta, PolicyCondition)> {
+        self.told.authorization.values().map(|policy| (&policy.meta, policy.condition()))
     }
 
     /// The network that everything without a network of its own is on.
@@ -145,17 +142,6 @@ impl PodLookup for Index {
     fn runs_on(&self, node: &str, namespace: &str, service_account: &str) -> bool {
         let key = (Str::from(node), Str::from(namespace), Str::from(service_account));
         self.told.accounts.contains_key(&key)
-    }
-}
-
-/// The index as its one writer and the certificate authority share it.
-impl PodLookup for RwLock<Index> {
-    fn pod(&self, namespace: &str, name: &str) -> Option<PodRecord> {
-        self.read().unwrap_or_else(PoisonError::into_inner).pod(namespace, name)
-    }
-
-    fn runs_on(&self, node: &str, namespace: &str, service_account: &str) -> bool {
-        self.read().unwrap_or_else(PoisonError::into_inner).runs_on(node, namespace, service_account)
     }
 }
 

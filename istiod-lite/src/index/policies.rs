@@ -2,42 +2,22 @@
 //!
 //! Node proxies see no HTTP. An ALLOW rule that asks for some is dropped: it allows nothing. A DENY
 //! rule keeps what else it asks for, so it denies at least what was asked. Either way a policy may
-//! become stricter here, and never weaker.
+//! become stricter here, and never weaker; its [`PolicyCondition`](crate::facts::PolicyCondition) says so.
 
 use crate::facts::{AuthorizationPolicy, MtlsMode, PeerAuthentication, PolicyAction, PolicyRule, Term};
 use mesh::{
     Policy, Str,
     policy::{Action, Clause, Match, PolicyScope, Rule, StringMatch, Values},
 };
-use std::collections::BTreeSet;
-
-/// What became of an authorization policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PolicyCondition {
-    /// Node proxies have it as it was written.
-    Accepted,
-    /// Node proxies have it without these attributes, which they cannot decide: an ALLOW rule
-    /// that has any is left out, a DENY rule denies whatever the attribute would have been.
-    Stricter {
-        /// The attributes: `paths`, `request.headers[x]`, ….
-        attributes: BTreeSet<Str>,
-    },
-    /// It is for a waypoint; node proxies do not have it.
-    ForWaypoint,
-    /// Node proxies do not know this action; they do not have it.
-    ActionNotServed(PolicyAction),
-}
 
 /// The policy for node proxies, if it is one for them.
-pub(super) fn convert(policy: &AuthorizationPolicy, root_namespace: &str) -> (Option<Policy>, PolicyCondition) {
+pub(super) fn convert(policy: &AuthorizationPolicy, root_namespace: &str) -> Option<Policy> {
     let action = match policy.action {
-        _ if policy.for_waypoint => return (None, PolicyCondition::ForWaypoint),
+        _ if policy.for_waypoint => return None,
         PolicyAction::Allow => Action::Allow,
         PolicyAction::Deny => Action::Deny,
-        other => return (None, PolicyCondition::ActionNotServed(other)),
+        PolicyAction::Audit | PolicyAction::Custom => return None,
     };
-    let terms = policy.rules.iter().flat_map(|rule| rule.clauses.iter().flatten());
-    let attributes: BTreeSet<Str> = terms.flat_map(|term| term.unsupported.iter().cloned()).collect();
     let rules = match action {
         Action::Allow => policy.rules.iter().filter_map(allow_rule).collect(),
         Action::Deny => policy.rules.iter().map(deny_rule).collect(),
@@ -48,9 +28,7 @@ pub(super) fn convert(policy: &AuthorizationPolicy, root_namespace: &str) -> (Op
         (false, _) => PolicyScope::WorkloadSelector,
     };
     let (name, namespace) = (policy.meta.name.clone(), policy.meta.namespace.clone());
-    let condition =
-        if attributes.is_empty() { PolicyCondition::Accepted } else { PolicyCondition::Stricter { attributes } };
-    (Some(Policy { name, namespace, scope, action, rules, dry_run: policy.dry_run }), condition)
+    Some(Policy { name, namespace, scope, action, rules, dry_run: policy.dry_run })
 }
 
 fn allow_rule(rule: &PolicyRule) -> Option<Rule> {

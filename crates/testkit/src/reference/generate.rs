@@ -99,7 +99,7 @@ impl Cast {
             namespace: if dice.once_in(5) { self.root_namespace.clone() } else { near.namespace },
             name: name.into(),
             selector,
-            action: *dice.one::<&str>(&["ALLOW", "ALLOW", "ALLOW", "DENY", "DENY", "DENY", "AUDIT"]),
+            action: dice.one::<&str>(&["ALLOW", "ALLOW", "ALLOW", "DENY", "DENY", "DENY", "AUDIT"]),
             dry_run: dice.once_in(8),
             rules: (0..dice.under(4)).map(|_| self.rule(dice)).collect(),
         }

@@ -2,9 +2,9 @@
 
 use super::{facts, index, tell};
 use crate::{
-    facts::{Fact, PolicyAction},
+    facts::{Fact, PolicyAction, PolicyCondition},
     files,
-    index::{Index, Mesh, PolicyCondition},
+    index::{Index, Mesh},
 };
 use mesh::{
     View,
@@ -90,41 +90,41 @@ fn scope_follows_namespace_and_selector() {
 
 #[test]
 fn what_node_proxies_cannot_decide_makes_a_policy_stricter() {
-    let stricter =
-        |names: &[&str]| PolicyCondition::Stricter { attributes: names.iter().map(|n| (*n).into()).collect() };
+    let less = |name: &str| PolicyCondition::AllowsLess { attributes: [name.into()].into() };
+    let more = |name: &str| PolicyCondition::DeniesMore { attributes: [name.into()].into() };
     let ports = "ports: ['80']";
     // Open on port 80 to (an identity, nobody), then on port 81.
     for (spec, condition, on_80, on_81) in [
         (format!("action: ALLOW, rules: [{{to: [{{operation: {{{ports}}}}}]}}]"), PolicyCondition::Accepted, "++", "--"),
-        (format!("action: ALLOW, rules: [{{to: [{{operation: {{{ports}, paths: [/a]}}}}]}}]"), stricter(&["paths"]), "--", "--"),
+        (format!("action: ALLOW, rules: [{{to: [{{operation: {{{ports}, paths: [/a]}}}}]}}]"), less("paths"), "--", "--"),
         (
             format!("action: ALLOW, rules: [{{to: [{{operation: {{paths: [/a]}}}}]}}, {{to: [{{operation: {{{ports}}}}}]}}]"),
-            stricter(&["paths"]),
+            less("paths"),
             "++",
             "--",
         ),
-        (format!("action: DENY, rules: [{{to: [{{operation: {{{ports}, paths: [/a]}}}}]}}]"), stricter(&["paths"]), "--", "++"),
-        ("action: DENY, rules: [{to: [{operation: {paths: [/a]}}]}]".into(), stricter(&["paths"]), "--", "--"),
+        (format!("action: DENY, rules: [{{to: [{{operation: {{{ports}, paths: [/a]}}}}]}}]"), more("paths"), "--", "++"),
+        ("action: DENY, rules: [{to: [{operation: {paths: [/a]}}]}]".into(), more("paths"), "--", "--"),
         (
             format!("action: DENY, rules: [{{to: [{{operation: {{{ports}}}}}, {{operation: {{methods: [GET]}}}}]}}]"),
-            stricter(&["methods"]),
+            more("methods"),
             "--",
             "--",
         ),
         (
             format!("action: DENY, rules: [{{to: [{{operation: {{{ports}}}}}], from: [{{source: {{requestPrincipals: ['*']}}}}]}}]"),
-            stricter(&["requestPrincipals"]),
+            more("requestPrincipals"),
             "--",
             "++",
         ),
         (
             "action: DENY, rules: [{from: [{source: {notPrincipals: ['*']}}], when: [{key: 'request.auth.claims[a]', values: [b]}]}]".into(),
-            stricter(&["request.auth.claims[a]"]),
+            more("request.auth.claims[a]"),
             "+-",
             "+-",
         ),
-        ("action: DENY, rules: [{form: [{source: {principals: [x]}}]}]".into(), stricter(&["form"]), "--", "--"),
-        ("action: ALLOW, rules: [{form: [{source: {principals: [x]}}]}]".into(), stricter(&["form"]), "--", "--"),
+        ("action: DENY, rules: [{form: [{source: {principals: [x]}}]}]".into(), more("form"), "--", "--"),
+        ("action: ALLOW, rules: [{form: [{source: {principals: [x]}}]}]".into(), less("form"), "--", "--"),
         ("action: AUDIT, rules: [{}]".into(), PolicyCondition::ActionNotServed(PolicyAction::Audit), "++", "++"),
         (
             "action: CUSTOM, provider: {name: x}, rules: [{}]".into(),
@@ -140,7 +140,8 @@ fn what_node_proxies_cannot_decide_makes_a_policy_stricter() {
         ),
     ] {
         let (index, view) = index(&format!("{PODS}{}", authorization("shop", "p", &spec)));
-        assert_eq!(index.policy_condition("shop", "p"), Some(&condition), "{spec}");
+        let conditions: Vec<_> = index.conditions().map(|(meta, condition)| (&*meta.name, condition)).collect();
+        assert_eq!(conditions, [("p", condition)], "{spec}");
         assert_eq!((&open(&view, 80)[..2], &open(&view, 81)[..2]), (on_80, on_81), "{spec}");
     }
 }
