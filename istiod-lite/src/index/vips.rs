@@ -28,6 +28,12 @@ impl Default for Vips {
 }
 
 impl Vips {
+    /// Pools in which services get into each other's way.
+    #[cfg(test)]
+    pub(super) fn tiny() -> Self {
+        Self { v4: Pool::of(12), v6: Pool::of(13) }
+    }
+
     /// Gives a service its addresses; those whose addresses changed by that come back.
     pub(super) fn want(&mut self, key: &ServiceKey) -> BTreeSet<ServiceKey> {
         let mut changed = self.v4.want(key);

@@ -1,7 +1,7 @@
 //! Whatever was said in whatever order: what is published is what the facts that hold mean, and
 //! who followed the changes knows it.
 
-use super::super::{Index, Mesh};
+use super::super::{Index, Mesh, vips::Vips};
 use crate::facts::*;
 use mesh::{Change, Policy, View, Workload, policy::Match};
 use proptest::prelude::*;
@@ -42,7 +42,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn service()(ns in 0..2u8, n in 0..3u8, bits in 0..8u8, local: bool, alias in prop::bool::weighted(0.1), named: bool) -> Fact {
+    fn service()(ns in 0..2u8, n in 0..3u8, bits in prop_oneof![Just(0), 0..8u8], local: bool, alias in prop::bool::weighted(0.1), named: bool) -> Fact {
         Fact::Service(Box::new(Service {
             meta: meta("svc", ns, n),
             alias,
@@ -157,6 +157,11 @@ fn fact() -> impl Strategy<Value = Fact> {
     (said, prop::bool::weighted(0.3)).prop_map(|(fact, gone)| if gone { Fact::Removed(fact.key()) } else { fact })
 }
 
+/// An index whose services have to fight for their addresses.
+fn crowded() -> Index {
+    Index { vips: Vips::tiny(), ..Index::new(Mesh::default()) }
+}
+
 type Published = (Vec<Arc<Workload>>, Vec<Arc<mesh::Service>>, Vec<Arc<Policy>>);
 
 fn published(index: &Index) -> Published {
@@ -176,7 +181,7 @@ proptest! {
 
     #[test]
     fn what_is_published_is_what_the_facts_mean(facts in prop::collection::vec(fact(), 1..60)) {
-        let mut index = Index::new(Mesh::default());
+        let mut index = crowded();
         let mut view = View::default();
         let mut holding: BTreeMap<FactKey, Fact> = BTreeMap::new();
         for fact in facts {
@@ -186,7 +191,7 @@ proptest! {
             }
             view = view.apply(index.apply(fact));
         }
-        let mut fresh = Index::new(Mesh::default());
+        let mut fresh = crowded();
         for fact in holding.values().rev() {
             fresh.apply(fact.clone());
         }
