@@ -24,6 +24,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("testkit", &["hbone", "xds", "pki", "mesh"]),
     // The scenarios speak of the mesh in its own words.
     ("e2e", &["ztunnel", "istiod-lite", "meshctl", "testkit", "mesh"]),
+    // `fuzz/targets`: what parsers must survive, wherever they are.
+    ("targets", &["ztunnel", "istiod-lite", "chassis", "hbone", "xds", "pki", "mesh"]),
 ];
 
 /// Where wire types may be named.

@@ -7,6 +7,7 @@
 
 mod certificates;
 mod configuration;
+mod dns;
 mod node;
 mod objects;
 mod tunnels;
@@ -30,6 +31,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "xds_response", run: configuration::response, seeds: configuration::response_seeds },
     Target { name: "xds_request", run: configuration::request, seeds: configuration::request_seeds },
     Target { name: "zds", run: node::zds, seeds: node::zds_seeds },
+    Target { name: "cni", run: node::cni, seeds: node::cni_seeds },
+    Target { name: "dns_query", run: dns::query, seeds: dns::query_seeds },
+    Target { name: "resolv_conf", run: dns::resolv_conf, seeds: dns::resolv_conf_seeds },
     Target { name: "certificate_chain", run: certificates::chain, seeds: certificates::chain_seeds },
     Target { name: "certificate_request", run: certificates::request, seeds: certificates::request_seeds },
     Target { name: "token", run: certificates::token, seeds: certificates::token_seeds },

@@ -1,4 +1,4 @@
-//! What reaches a node's proxy from its own node: the agent's messages.
+//! What the parts of a node say to each other: the agent to the proxy, the CNI plugin to the agent.
 
 use mesh::Str;
 use std::{fs::File, os::fd::AsFd, os::fd::OwnedFd};
@@ -57,4 +57,19 @@ pub(crate) fn zds_seeds() -> Vec<Vec<u8>> {
         requests.iter().filter_map(|request| Some(protocol::encode_request(request).ok()?.0)).collect();
     seeds.extend([protocol::encode_hello(), protocol::encode_ack(Ok(())), protocol::encode_ack(Err("no such pod"))]);
     seeds
+}
+
+pub(crate) fn cni(input: &[u8]) {
+    if let Ok(announced) = ztunnel::agent::cni::parse(input) {
+        assert!(!announced.pod.name.is_empty() && !announced.pod.namespace.is_empty());
+    }
+}
+
+pub(crate) fn cni_seeds() -> Vec<Vec<u8>> {
+    [
+        r#"{"Netns":"/var/run/netns/x","PodName":"web-1","PodNamespace":"shop","IPs":[{"Address":{"IP":"10.0.0.2","Mask":"/////w=="}}]}"#,
+        r#"{"Netns":"/proc/1/ns/net","PodName":"web-1","PodNamespace":"shop","IPs":[{"Address":{"IP":"fd00::2"}}],"Unknown":[{}]}"#,
+    ]
+    .map(|seed| seed.as_bytes().to_vec())
+    .to_vec()
 }

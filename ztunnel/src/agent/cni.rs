@@ -87,7 +87,7 @@ struct IpAddress {
 }
 
 /// Reads a request.
-fn parse(body: &[u8]) -> Result<Announced, String> {
+pub fn parse(body: &[u8]) -> Result<Announced, String> {
     let add: CmdAdd = serde_json::from_slice(body).map_err(|error| format!("not a request to add a pod: {error}"))?;
     if add.pod_name.is_empty() || add.pod_namespace.is_empty() || add.netns.as_os_str().is_empty() {
         return Err("a request to add a pod without its name, namespace or network namespace".to_owned());
