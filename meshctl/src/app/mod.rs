@@ -1,7 +1,9 @@
 //! Workload programs of the lab: what its pods run where a real program is
 //! not needed.
 
+pub(crate) mod capture;
 mod cluster_dns;
+mod hold;
 mod http;
 mod pause;
 
@@ -18,17 +20,27 @@ pub(crate) enum App {
     ClusterDns(cluster_dns::ClusterDns),
     /// An HTTP server that says who called it and calls others.
     Http(http::Serve),
+    /// Hold a connection open and say when it is closed.
+    Hold(hold::Hold),
+    /// What passes an interface, as a pcap file on standard output.
+    Capture(capture::Capture),
     /// One HTTP request; prints what comes back.
     Get(http::Get),
 }
 
 /// Runs one of them.
 pub(crate) fn run(app: App) -> anyhow::Result<ExitCode> {
+    if let App::Capture(capture) = &app {
+        return capture::run(capture);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         match app {
             App::Pause => pause::run().await,
             App::ClusterDns(options) => cluster_dns::run(options).await,
+            App::Hold(hold) => hold::run(hold).await,
+            // Blocks, and is done above.
+            App::Capture(capture) => capture::run(&capture),
             App::Http(serve) => http::serve(serve).await,
             App::Get(get) => http::get(get).await,
         }

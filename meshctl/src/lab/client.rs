@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -449,7 +449,7 @@ fn base_env(run_dir: &RunDir) -> Vec<(String, String)> {
 
 /// Waits a moment. The lab's answers are looked for again and again because
 /// what is waited for happens in other processes.
-fn pause() {
+pub(crate) fn pause() {
     // A receive that nobody sends to is a sleep that the lints let pass for
     // what it is: waiting for a condition, with a deadline around it.
     let (_sender, receiver) = mpsc::channel::<()>();
@@ -457,12 +457,34 @@ fn pause() {
 }
 
 /// Reads a stream to its end, beside whatever else happens.
-fn collect(mut from: io::PipeReader) -> JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = from.read_to_end(&mut bytes);
-        bytes
-    })
+fn collect(mut from: io::PipeReader) -> Stream {
+    let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let into = bytes.clone();
+    let reader = std::thread::spawn(move || {
+        let mut buffer = [0; 8192];
+        while let Ok(length @ 1..) = from.read(&mut buffer) {
+            into.lock().expect("no holder panics").extend_from_slice(&buffer[..length]);
+        }
+    });
+    Stream { bytes, reader }
+}
+
+/// What has been read of a stream, and who reads.
+#[derive(Debug)]
+struct Stream {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Stream {
+    fn so_far(&self) -> Vec<u8> {
+        self.bytes.lock().expect("no holder panics").clone()
+    }
+
+    fn end(self) -> Vec<u8> {
+        let _ = self.reader.join();
+        std::mem::take(&mut *self.bytes.lock().expect("no holder panics"))
+    }
 }
 
 /// A command running in a pod.
@@ -470,8 +492,8 @@ fn collect(mut from: io::PipeReader) -> JoinHandle<Vec<u8>> {
 pub struct Running {
     call: Call,
     stdin: Option<io::PipeWriter>,
-    stdout: JoinHandle<Vec<u8>>,
-    stderr: JoinHandle<Vec<u8>>,
+    stdout: Stream,
+    stderr: Stream,
 }
 
 impl Running {
@@ -484,9 +506,12 @@ impl Running {
             Ok(_) => return Err(LabError::Confused),
             Err(source) => return Err(LabError::Unreachable { name: String::new(), source }),
         };
-        let stdout = self.stdout.join().unwrap_or_default();
-        let stderr = self.stderr.join().unwrap_or_default();
-        Ok(Output { code, stdout, stderr })
+        Ok(Output { code, stdout: self.stdout.end(), stderr: self.stderr.end() })
+    }
+
+    /// What it has written to its standard output so far.
+    pub fn stdout_so_far(&self) -> Vec<u8> {
+        self.stdout.so_far()
     }
 
     /// Sends it a signal, by number.

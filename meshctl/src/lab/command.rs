@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use super::client::{Lab, LabError, StartOptions};
 use super::control::dial::Call;
 use super::control::protocol::{Reply, Request};
-use super::show;
+use super::{show, tour};
 
 /// The whole mesh on one machine: the mesh, the sample shop, and a tour.
 #[derive(Debug, Args)]
@@ -161,10 +161,27 @@ fn begin(start: Start) -> anyhow::Result<ExitCode> {
         };
         options.component_env.push((program.to_owned(), key.to_owned(), value.to_owned()));
     }
+    // The tour needs the shop, and shows it to whoever asks for nothing else.
+    let wanted = start.tour || !start.no_tour && options.shop && options.mesh;
+    anyhow::ensure!(
+        !wanted || options.shop && options.mesh && options.nodes > 1,
+        "the tour needs the sample shop on two nodes"
+    );
+    if wanted {
+        options.component_env.splice(0..0, tour::settings());
+    }
     println!("Starting the lab `{}` ({} nodes)…", start.which.name, start.nodes);
     let lab = Lab::start(options)?;
     let report = lab.status()?;
     println!("Ready after {:.1} s.\n\n{}", begun.elapsed().as_secs_f64(), show::status(&report));
+    let mut well = true;
+    if wanted {
+        well = tour::run(&lab);
+    }
+    if start.tour {
+        lab.down()?;
+        return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     stay(lab)
 }
 

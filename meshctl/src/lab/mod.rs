@@ -17,6 +17,7 @@
 //! | [`kubelet`], [`kubeproxy`] | what the mesh and the nodes are told |
 //! | [`control`], [`client`], [`command`] | orders from other terminals |
 //! | [`system`], [`shop`] | the manifests that are built in |
+//! | [`tour`] | shows what the mesh does, with evidence |
 
 pub mod client;
 pub mod control;
@@ -39,6 +40,7 @@ mod site;
 mod start;
 mod supervisor;
 mod system;
+mod tour;
 mod world;
 
 pub(crate) use container::first as container_first;
