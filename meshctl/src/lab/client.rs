@@ -16,6 +16,7 @@ use super::control::protocol::{Problem, Reply, Request, StatusReport};
 use super::options::Options;
 use super::rundir::{RunDir, RunDirError};
 use super::show;
+use super::system::SYSTEM_NAMESPACE;
 
 /// How to start a lab.
 #[derive(Clone, Debug)]
@@ -138,6 +139,9 @@ const FIRST_ANSWER: Duration = Duration::from_secs(20);
 /// How long a lab may take to end by itself, and then by force. Its pods have
 /// 3 s.
 const END_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the change of a proxy may take: the old one has 30 s to drain.
+const REPLACE_DEADLINE: Duration = Duration::from_secs(60);
 
 impl Lab {
     /// Starts a lab and returns once every pod in it is ready.
@@ -320,22 +324,33 @@ impl Lab {
         self.ask(&Request::Kill { component, node, signal }).map(drop)
     }
 
-    /// Starts a new proxy on a node; when it is ready the old one drains and
-    /// ends. Returns the name of the new pod.
-    pub fn replace_proxy(&self, node: &str) -> Result<String, LabError> {
-        match self.ask(&Request::Replace { node: node.to_owned() })? {
-            Reply::Replacing { pod } => Ok(pod),
-            _ => Err(LabError::Confused),
-        }
-    }
-
     /// Replaces a node's `ztunnel` as a rolling update with `maxSurge: 1` does: a
     /// second one starts, is waited for until it is ready (its 15021 says so), then
     /// the old one gets SIGTERM and is waited for until it has drained and ended.
     /// Returns when only the new one runs.
     pub fn replace_component(&self, component: &str, node: &str) -> Result<(), LabError> {
-        let _ = (component, node);
-        todo!()
+        if component != "ztunnel" {
+            return Err(LabError::Refused(format!("{component} cannot be replaced, only ztunnel")));
+        }
+        let Reply::Replacing { pod: new } = self.ask(&Request::Replace { node: node.to_owned() })? else {
+            return Err(LabError::Confused);
+        };
+        let begun = Instant::now();
+        loop {
+            let report = self.status()?;
+            let proxies: Vec<_> = report
+                .pods
+                .iter()
+                .filter(|pod| pod.namespace == SYSTEM_NAMESPACE && pod.node == node && pod.name.starts_with("ztunnel-"))
+                .collect();
+            if matches!(proxies.as_slice(), [one] if one.name == new && one.is_ready) {
+                return Ok(());
+            }
+            if begun.elapsed() > REPLACE_DEADLINE {
+                return Err(LabError::NotReady { after: REPLACE_DEADLINE, waiting_for: show::status(&report) });
+            }
+            pause();
+        }
     }
 
     /// What a pod has printed so far.

@@ -80,7 +80,7 @@ impl RunDir {
     /// Makes the directory, empty, for a new lab. What a crashed lab of the
     /// same name left is removed; a running one is an error.
     pub(crate) fn create(&self) -> Result<(), RunDirError> {
-        let base = self.root.parent().unwrap_or(Path::new("/"));
+        let base = self.root.parent().unwrap_or_else(|| Path::new("/"));
         private_dir(base)?;
         if self.root.exists() {
             private_dir(&self.root)?;

@@ -35,7 +35,11 @@ pub(crate) fn run(spec: &Path) -> ExitCode {
         return ExitCode::from(NO_COMMAND);
     };
     let mut command = Command::new(program);
-    command.args(args).env_clear().envs(&spec.env).current_dir(spec.working_dir.as_deref().unwrap_or(Path::new("/")));
+    command
+        .args(args)
+        .env_clear()
+        .envs(&spec.env)
+        .current_dir(spec.working_dir.as_deref().unwrap_or_else(|| Path::new("/")));
     match enter::run_and_forward(command, true) {
         Ok(code) => code,
         Err(error) => {
@@ -101,6 +105,6 @@ fn join_namespaces() -> nix::Result<()> {
 fn take_terminal() -> io::Result<()> {
     nix::unistd::setsid()?;
     let name = rustix::termios::ttyname(io::stdin(), Vec::new())?;
-    let by_name = name.to_str().map_err(io::Error::other).and_then(|name| File::open(name));
+    let by_name = name.to_str().map_err(io::Error::other).and_then(File::open);
     by_name.or_else(|_| File::open("/proc/self/fd/0")).map(drop)
 }

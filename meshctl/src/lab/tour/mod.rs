@@ -23,10 +23,12 @@ pub(crate) fn settings() -> Vec<(String, String, String)> {
 
 /// What a step saw, or what was not so.
 type Seen = Result<Vec<String>, String>;
+/// One thing to do and to look at.
+type Step = fn(&Lab) -> Seen;
 
 /// Goes through all steps; whether each was so.
 pub(crate) fn run(lab: &Lab) -> bool {
-    let steps: [(&str, fn(&Lab) -> Seen); 5] = [
+    let steps: [(&str, Step); 5] = [
         ("A request between two nodes, and who was at its ends", steps::request),
         ("The bytes of a request on the wire between the nodes", steps::wire),
         ("A policy: a call is refused, an open connection closed", steps::policy),

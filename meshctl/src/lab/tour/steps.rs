@@ -176,10 +176,10 @@ fn judge(all: &[Segment], hidden: &str, open: &str, caller: &PodReport, called: 
     if bytes == 0 {
         return Err("nothing of the request was seen on the wire".to_owned());
     }
-    let service_end = |segment: &&Segment| {
+    let service_end = |segment: &&Segment| -> u16 {
         if ends(called, segment.source) { segment.source.port() } else { segment.destination.port() }
     };
-    if let Some(other) = ours.iter().map(service_end_of(&service_end)).find(|port| *port != TUNNEL_PORT) {
+    if let Some(other) = ours.iter().map(service_end).find(|port| *port != TUNNEL_PORT) {
         return Err(format!("packets went to port {other}, not only to {TUNNEL_PORT}"));
     }
     if all.iter().any(|segment| evidence::holds(&segment.payload, hidden)) {
@@ -193,10 +193,6 @@ fn judge(all: &[Segment], hidden: &str, open: &str, caller: &PodReport, called: 
         format!("what they look like: {example}…"),
         format!("the same request by a pod outside the mesh, with the word {open}: to be read in full"),
     ])
-}
-
-fn service_end_of<'a>(end: &'a impl Fn(&&Segment) -> u16) -> impl Fn(&&Segment) -> u16 + 'a {
-    move |segment| end(segment)
 }
 
 fn hex(bytes: &[u8]) -> String {
