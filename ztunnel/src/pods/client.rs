@@ -158,7 +158,7 @@ impl Client {
             backoff.reset();
             let answer = self.obey(request).await?;
             self.tell_ready();
-            if let Err(error) = session.answer(answer.as_ref().map(|()| ()).map_err(String::as_str)).await {
+            if let Err(error) = session.answer(answer.as_ref().copied().map_err(String::as_str)).await {
                 return Ok(error);
             }
         }
@@ -225,7 +225,7 @@ impl Client {
             Err(error) => {
                 tracing::warn!(pod = &*pod.name, namespace = &*pod.namespace, %error, "cannot serve pod, will try again");
                 self.failing.insert(uid, (pod, netns));
-                self.try_again.get_or_insert(Instant::now() + START_AGAIN);
+                self.try_again.get_or_insert_with(|| Instant::now() + START_AGAIN);
                 Err(format!("failure to start proxy: {error}"))
             }
         }

@@ -138,10 +138,7 @@ impl Opener {
         Ok(Listening { pod, node: self.node.clone(), _dns: dns })
     }
 
-    fn dns_sockets(
-        &self,
-        sockets: &Sockets,
-    ) -> Result<Option<(dns::Proxy, Vec<UdpSocket>, Vec<TcpListener>)>, OpenError> {
+    fn dns_sockets(&self, sockets: &Sockets) -> Result<Option<DnsSockets>, OpenError> {
         let Some((proxy, addresses)) = &self.dns else { return Ok(None) };
         let (mut datagrams, mut listeners) = (Vec::new(), Vec::new());
         for address in addresses {
@@ -171,6 +168,7 @@ impl Opener {
     }
 }
 
+type DnsSockets = (dns::Proxy, Vec<UdpSocket>, Vec<TcpListener>);
 type Serving = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Accepts until the pod drains, and then whoever already waits.

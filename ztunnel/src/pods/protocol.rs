@@ -133,9 +133,8 @@ pub fn decode_request(bytes: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<Req
     };
     let info = add.workload_info.ok_or_else(|| MessageError::NoPod(add.uid.clone()))?;
     let found = descriptors.len();
-    let netns = match (descriptors.pop(), found) {
-        (Some(netns), 1) => netns,
-        _ => return Err(MessageError::Descriptors { kind: "add", found, expected: 1 }),
+    let (Some(netns), 1) = (descriptors.pop(), found) else {
+        return Err(MessageError::Descriptors { kind: "add", found, expected: 1 });
     };
     let pod = Pod {
         uid: uid(&add.uid)?,

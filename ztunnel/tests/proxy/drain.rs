@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::mesh_of_pods::{CLIENT, MeshOfPods, SERVER, SERVER_VIP, netns, pod, says_back};
+use chassis::task;
+
+use crate::mesh_of_pods::{CLIENT, MeshOfPods, SERVER, SERVER_VIP, netns, pod};
 use crate::{Case, tell};
 
 pub(crate) const CASES: &[Case] = &[
@@ -23,7 +25,7 @@ fn waits() {
         let (mut accepted, _) = listener.accept().await.expect("accepted");
         let listening = std::mem::take(&mut mesh.nodes[0].listening);
         let client = listening.into_iter().find(|one| &*one.pod.pod.name == "client").expect("the client");
-        let draining = tokio::spawn(client.drain(Duration::from_secs(20)));
+        let draining = task::spawn("drain", client.drain(Duration::from_secs(20)));
         crate::mesh_of_pods::until(&|| "it still listens".into(), || mesh.nodes[0].opener.node.pods.all().len() == 1)
             .await;
         let refused = mesh.connect(CLIENT, SERVER_VIP).await.expect_err("nobody listens");
@@ -58,12 +60,13 @@ fn replaced() {
         let mut mesh = MeshOfPods::new().await;
         let listener = Arc::new(mesh.listen(SERVER, 8080));
         let serving = listener.clone();
-        let echo = tokio::spawn(async move {
+        let _echo = task::spawn("echo", async move {
             while let Ok((mut stream, _)) = serving.accept().await {
-                tokio::spawn(async move {
+                let one = async move {
                     let (mut from, mut to) = stream.split();
                     let _ = tokio::io::copy(&mut from, &mut to).await;
-                });
+                };
+                task::spawn("echo", one).detach();
             }
         });
         let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -72,7 +75,7 @@ fn replaced() {
         let callers: Vec<_> = (0..8)
             .map(|_| {
                 let (calls, stop, client) = (calls.clone(), stop.clone(), netns_of[0].clone());
-                tokio::spawn(async move {
+                task::spawn("caller", async move {
                     while !stop.is_cancelled() {
                         let socket = client.run(tokio::net::TcpSocket::new_v4).expect("inside").expect("a socket");
                         let to = SERVER_VIP.parse().expect("an address");
@@ -100,10 +103,5 @@ fn replaced() {
             caller.await.expect("no call failed");
         }
         assert!(calls.load(std::sync::atomic::Ordering::Relaxed) > ROUNDS * 10, "there was hardly any load");
-        echo.abort();
-        let again = mesh.connect(CLIENT, SERVER_VIP).await.expect("connected");
-        drop(listener);
-        drop(again);
-        let _ = says_back;
     });
 }

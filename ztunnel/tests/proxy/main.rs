@@ -10,7 +10,7 @@ mod policy;
 mod zds;
 
 #[path = "../namespaces/world.rs"]
-#[allow(dead_code, reason = "shared with another test program, which uses the rest")]
+#[allow(dead_code, clippy::unwrap_used, reason = "shared with another test program, which uses the rest")]
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
