@@ -8,17 +8,27 @@ use mesh::Str;
 use serde_json::Value;
 use std::{cell::RefCell, collections::BTreeMap, str::FromStr};
 
-/// What could not be understood so far: (path, reason).
-#[derive(Debug, Default)]
-pub(super) struct Notes(RefCell<Vec<(String, String)>>);
+/// What could not be understood so far.
+#[derive(Debug)]
+pub(super) struct Notes {
+    /// (path, reason)
+    notes: RefCell<Vec<(String, String)>>,
+    /// The object counts whole or not at all, so nothing of it is left out.
+    whole: bool,
+}
 
 impl Notes {
+    /// No notes yet, on an object of which parts count or not.
+    pub(super) fn new(whole: bool) -> Self {
+        Self { notes: RefCell::default(), whole }
+    }
+
     pub(super) fn take(self) -> Vec<(String, String)> {
-        self.0.into_inner()
+        self.notes.into_inner()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
+        self.notes.borrow().is_empty()
     }
 }
 
@@ -54,10 +64,15 @@ impl<'a> Field<'a> {
 
     /// Notes that something here could not be understood.
     pub(super) fn note(&self, reason: impl Into<String>) {
-        let mut notes = self.notes.0.borrow_mut();
+        let mut notes = self.notes.notes.borrow_mut();
         if notes.len() < limits::PROBLEMS_PER_OBJECT {
             notes.push((self.path.clone(), reason.into()));
         }
+    }
+
+    /// Notes that this cannot be understood, and is left out.
+    fn left_out(&self, reason: String) {
+        self.note(if self.notes.whole { reason } else { reason + "; it is left out" });
     }
 
     fn object(&self) -> Option<&'a serde_json::Map<String, Value>> {
@@ -76,7 +91,7 @@ impl<'a> Field<'a> {
             Value::Array(_) => "a list",
             Value::Object(_) => "a map",
         };
-        self.note(format!("should be {expected} and is {found}; it is left out"));
+        self.left_out(format!("should be {expected} and is {found}"));
         None
     }
 
@@ -110,7 +125,7 @@ impl<'a> Field<'a> {
         if text.len() <= limits::TEXT_BYTES {
             return Some(text.into());
         }
-        self.note(format!("is {} bytes long and may be {}; it is left out", text.len(), limits::TEXT_BYTES));
+        self.left_out(format!("is {} bytes long and may be {}", text.len(), limits::TEXT_BYTES));
         None
     }
 
@@ -119,7 +134,7 @@ impl<'a> Field<'a> {
         let text = self.text()?;
         let parsed = text.parse().ok();
         if parsed.is_none() {
-            self.note(format!("{:?} is not {what}; it is left out", shorten(&text)));
+            self.left_out(format!("{:?} is not {what}", shorten(&text)));
         }
         parsed
     }
@@ -130,7 +145,7 @@ impl<'a> Field<'a> {
         let found = choices.iter().find(|(name, _)| *name == &*text).map(|(_, choice)| *choice);
         if found.is_none() {
             let names: Vec<_> = choices.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()).collect();
-            self.note(format!("{:?} is none of {}; it is left out", shorten(&text), names.join(", ")));
+            self.left_out(format!("{:?} is none of {}", shorten(&text), names.join(", ")));
         }
         found
     }
@@ -144,7 +159,7 @@ impl<'a> Field<'a> {
         };
         let port = number.and_then(|number| u16::try_from(number).ok()).filter(|port| *port > 0);
         if port.is_none() {
-            self.note("is not a port from 1 to 65535; it is left out");
+            self.left_out("is not a port from 1 to 65535".into());
         }
         port
     }
@@ -179,7 +194,7 @@ impl<'a> Field<'a> {
             Some(_) => return self.wrong("a list").unwrap_or_default(),
         };
         if items.len() > limits::LIST_ITEMS {
-            self.note(format!("has {} items and may have {}; it is left out", items.len(), limits::LIST_ITEMS));
+            self.left_out(format!("has {} items and may have {}", items.len(), limits::LIST_ITEMS));
             return Vec::new();
         }
         let item = |(at, value)| Self { value: Some(value), path: format!("{}[{at}]", self.path), notes: self.notes };
@@ -199,7 +214,7 @@ impl<'a> Field<'a> {
             Some(_) => return self.wrong("a map").unwrap_or_default(),
         };
         if map.len() > limits::LIST_ITEMS {
-            self.note(format!("has {} members and may have {}; it is left out", map.len(), limits::LIST_ITEMS));
+            self.left_out(format!("has {} members and may have {}", map.len(), limits::LIST_ITEMS));
             return Vec::new();
         }
         let keys = map.keys().filter(|key| key.len() <= limits::TEXT_BYTES);

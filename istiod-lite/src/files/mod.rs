@@ -41,9 +41,11 @@ pub struct Problem {
 
 /// Reads one object. Kinds that mean nothing to the mesh give no fact and no problem.
 pub fn read(object: &Object) -> Reading {
-    let notes = Notes::default();
+    let key = object.key();
+    let whole = matches!(kind(&key.group, &key.kind), Some(Kind::AuthorizationPolicy | Kind::PeerAuthentication));
+    let notes = Notes::new(whole);
     let fact = fact(object, &Field::root(&object.value, &notes), &notes);
-    let problem = |(field, reason)| Problem { origin: object.origin.clone(), object: object.key(), field, reason };
+    let problem = |(field, reason)| Problem { origin: object.origin.clone(), object: key.clone(), field, reason };
     Reading { fact, problems: notes.take().into_iter().map(problem).collect() }
 }
 

@@ -96,10 +96,8 @@ fn owner(metadata: &Field<'_>) -> Option<(Str, Str)> {
 
 pub(super) fn workload_entry(object: &Field<'_>, meta: Meta) -> Option<WorkloadEntry> {
     let mut entry = entry(&object.at("spec"), None)?;
-    // Labels of the object select as those of its spec do.
-    for (key, value) in &meta.labels {
-        entry.labels.entry(key.clone()).or_insert_with(|| value.clone());
-    }
+    // Labels of the object select as those of its spec do, and come before them.
+    entry.labels.extend(meta.labels.clone());
     Some(WorkloadEntry { meta, entry })
 }
 

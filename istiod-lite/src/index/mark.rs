@@ -50,6 +50,11 @@ impl Index {
             return;
         }
         let network = self.network();
+        let around = |namespace: Option<&Namespace>| {
+            let label = |key: &str| namespace.and_then(|it| it.meta.labels.get(key)).cloned();
+            (INHERITED.map(label), namespace.and_then(|it| it.distribution))
+        };
+        let same = around(old) == around(new.as_ref());
         match new {
             Some(new) => drop(self.told.namespaces.insert(name.clone(), new)),
             None => drop(self.told.namespaces.remove(name)),
@@ -57,7 +62,7 @@ impl Index {
         if self.network() != network {
             self.marked.services.extend(self.claims.keys().cloned());
             self.marked.owners.extend(self.workloads.keys().cloned());
-        } else {
+        } else if !same {
             let from = ServiceKey { namespace: name.1.clone(), hostname: Str::default() };
             let own = self.claims.range(from..).map(|(key, _)| key).take_while(|key| key.namespace == name.1);
             self.marked.services.extend(own.cloned());
@@ -261,6 +266,10 @@ impl Index {
         wide(namespace).or_else(|| wide(&self.mesh.root_namespace)) == Some(MtlsMode::Strict)
     }
 }
+
+/// The labels of a namespace that its services and workloads inherit.
+const INHERITED: [&str; 3] =
+    ["istio.io/use-waypoint", "istio.io/use-waypoint-namespace", "istio.io/ingress-use-waypoint"];
 
 impl Source {
     fn namespace(&self) -> &Str {
