@@ -38,8 +38,11 @@ pub const OBJECT_DOCUMENTS_MAX: usize = 10_000;
 /// The deepest nesting of a document. CRD schemas, the deepest YAML users write, stay under 30.
 pub const OBJECT_DEPTH_MAX: usize = 64;
 
-/// The most YAML nodes in one file, so that aliases cannot make a small file a large value.
-pub const OBJECT_NODES_MAX: usize = 2_000_000;
+/// The most YAML nodes in one document. The largest object that Kubernetes itself takes (1.5 MiB) has some 100,000.
+pub const OBJECT_NODES_MAX: usize = 200_000;
+
+/// The most nodes that aliases may add to one document, so that a small file cannot make a large value.
+pub const OBJECT_ALIASED_NODES_MAX: usize = 20_000;
 
 /// The most files and directories looked at in one directory tree.
 pub const OBJECT_FILES_MAX: usize = 100_000;

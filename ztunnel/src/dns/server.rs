@@ -107,13 +107,10 @@ impl<P: Pod, R: Reach> Served<P, R> {
     async fn over_udp(self: Arc<Self>, socket: Arc<UdpSocket>) {
         let mut buffer = vec![0; limits::DATAGRAM_BYTES_MAX];
         loop {
-            let (length, from) = match socket.recv_from(&mut buffer).await {
-                Ok(received) => received,
-                // Errors are those of earlier answers that could not be delivered, and of a namespace that goes.
-                Err(_) => {
-                    sleep(PAUSE).await;
-                    continue;
-                }
+            // Errors are those of earlier answers that could not be delivered, and of a namespace that goes.
+            let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
+                sleep(PAUSE).await;
+                continue;
             };
             match self.step(&buffer[..length], from.ip(), Transport::Udp) {
                 Step::Ignore => {}
@@ -142,12 +139,9 @@ impl<P: Pod, R: Reach> Served<P, R> {
     async fn over_tcp(self: Arc<Self>, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
         loop {
-            let (stream, from) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(_) => {
-                    sleep(PAUSE).await;
-                    continue;
-                }
+            let Ok((stream, from)) = listener.accept().await else {
+                sleep(PAUSE).await;
+                continue;
             };
             let Ok(place) = places.clone().try_acquire_owned() else { continue };
             let served = self.clone();

@@ -6,11 +6,7 @@
 use crate::connection::{Connection, Direction, Party};
 use mesh::Str;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
-use std::{
-    fmt,
-    hash::{Hash, Hasher},
-    sync::LazyLock,
-};
+use std::{fmt, sync::LazyLock};
 
 /// What stands where nothing is known.
 static UNKNOWN: LazyLock<Str> = LazyLock::new(|| "unknown".into());
@@ -19,7 +15,7 @@ static UNKNOWN: LazyLock<Str> = LazyLock::new(|| "unknown".into());
 static OVERFLOW: LazyLock<Str> = LazyLock::new(|| "overflow".into());
 
 /// The labels of one series, but for `response_flags`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Labels {
     pub(super) reporter: Direction,
     pub(super) source: End,
@@ -41,23 +37,12 @@ pub(super) struct End {
     zone: Str,
 }
 
-#[expect(
-    clippy::derived_hash_with_manual_eq,
-    reason = "the derived comparison and this hash agree: both are over all fields"
-)]
-impl Hash for Labels {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.reporter == Direction::Inbound, &self.source, &self.service, &self.destination, self.mutual_tls)
-            .hash(state);
-    }
-}
-
 impl Labels {
     /// The labels of a connection.
     pub(super) fn of(connection: &Connection) -> Self {
         let service = match &connection.service {
             Some(service) => [&service.hostname, &service.namespace, &service.name].map(known),
-            None => [const { () }; 3].map(|()| UNKNOWN.clone()),
+            None => std::array::from_fn(|_| UNKNOWN.clone()),
         };
         Self {
             reporter: connection.direction,
@@ -83,7 +68,7 @@ impl Labels {
                 zone: "".into(),
             }
         };
-        let service = [const { () }; 3].map(|()| OVERFLOW.clone());
+        let service = std::array::from_fn(|_| OVERFLOW.clone());
         Self { reporter, source: end(), service, destination: end(), mutual_tls: false }
     }
 }

@@ -84,6 +84,9 @@ fn value(document: &Document<'_>) -> Result<Value, (usize, String)> {
             max_nodes: limits::OBJECT_NODES_MAX,
             max_events: 2 * limits::OBJECT_NODES_MAX,
         },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: limits::OBJECT_ALIASED_NODES_MAX,
+        },
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::Error,
         with_snippet: false,
     };
