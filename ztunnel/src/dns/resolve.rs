@@ -121,6 +121,14 @@ fn io_error(error: AskError) -> io::Error {
     io::Error::new(kind, error)
 }
 
+/// The IPv4 addresses that the bytes of an answer give for `name`; none if they are no answer.
+pub fn read(bytes: &[u8], name: &str) -> Vec<IpAddr> {
+    match (Message::from_vec(bytes), Name::from_ascii(name)) {
+        (Ok(message), Ok(name)) => addresses(&message, &name, RecordType::A).0,
+        _ => Vec::new(),
+    }
+}
+
 /// The addresses of `name` in an answer and for how long they hold. Only the chain of aliases that
 /// begins at the name counts: an answer may say things of other names, and is not believed there.
 fn addresses(message: &Message, name: &Name, kind: RecordType) -> (Vec<IpAddr>, Option<Duration>) {

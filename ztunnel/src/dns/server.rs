@@ -4,19 +4,13 @@
 
 use super::{
     Zone,
-    answer::{Answer, Family, answer, is_of_cluster},
     forward::{AskError, Reach, Transport, ask, read_framed, write_framed},
     limits,
+    question::{self, Mesh, Said},
 };
 use crate::report::{DnsLabels, DnsMetrics};
 use chassis::task;
-use hickory_proto::{
-    op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},
-    rr::{
-        DNSClass, Name, RData, Record, RecordType,
-        rdata::{A, AAAA, CNAME},
-    },
-};
+use hickory_proto::op::{Message, ResponseCode};
 use mesh::{View, Workload};
 use std::{
     io,
@@ -95,11 +89,12 @@ struct Asking {
     query: Message,
     labels: DnsLabels,
     over: Transport,
+    limit: usize,
 }
 
 impl Asking {
     fn refusal(&self) -> Vec<u8> {
-        bytes_of(&respond(&self.asked, ResponseCode::ServFail), limit(&self.asked, self.over))
+        question::bytes_of(&question::respond(&self.asked, ResponseCode::ServFail), self.limit)
     }
 }
 
@@ -179,48 +174,26 @@ impl<P: Pod, R: Reach> Served<P, R> {
         {
             return Step::Ignore;
         }
-        let Ok(asked) = Message::from_vec(bytes) else { return Step::Ignore };
-        if asked.metadata.message_type != MessageType::Query {
-            return Step::Ignore;
-        }
-        let say = |message: &Message| Step::Say(bytes_of(message, limit(&asked, over)));
-        if asked.metadata.op_code != OpCode::Query {
-            return say(&respond(&asked, ResponseCode::NotImp));
-        }
-        let [question] = &asked.queries[..] else { return say(&respond(&asked, ResponseCode::FormErr)) };
+        let Some(asked) = question::read(bytes) else { return Step::Ignore };
         let protocol = if over == Transport::Udp { "udp" } else { "tcp" };
-        let labels = DnsLabels::new(kind(question.query_type), protocol, client.as_deref());
+        let labels = DnsLabels::new(question::kind(&asked), protocol, client.as_deref());
         self.proxy.metrics.asked(&labels);
-        let family = match (question.query_class, question.query_type) {
-            (DNSClass::IN, RecordType::A) => Some(Family::V4),
-            (DNSClass::IN, RecordType::AAAA) => Some(Family::V6),
-            _ => None,
+        let mesh = Mesh {
+            view: &view,
+            client: client.as_deref(),
+            zone: &self.proxy.zone,
+            others: !self.proxy.servers.is_empty(),
         };
-        let name = question.name.to_ascii();
-        let said = match family {
-            Some(family) => answer(&view, client.as_deref(), &self.proxy.zone, &name, family),
-            None if client.is_none() => Answer::UnknownClient,
-            None => Answer::Forward,
-        };
-        match said {
-            Answer::Known { canonical, addresses } => say(&known(&asked, question, canonical, addresses)),
-            Answer::UnknownClient => say(&respond(&asked, ResponseCode::ServFail)),
-            // With nobody else to ask, the mesh's own domain has no other names.
-            Answer::Forward if self.proxy.servers.is_empty() && is_of_cluster(&name, &self.proxy.zone) => {
-                let mut message = respond(&asked, ResponseCode::NXDomain);
-                message.metadata.authoritative = true;
-                say(&message)
-            }
-            Answer::Forward => {
-                let query = forwarded(&asked, question);
-                Step::Ask(Box::new(Asking { query, asked, labels, over }))
-            }
+        let limit = question::limit(&asked, over == Transport::Tcp);
+        match question::answer(&mesh, &asked, rand::random()) {
+            Said::Answer(message) => Step::Say(question::bytes_of(&message, limit)),
+            Said::Forward(query) => Step::Ask(Box::new(Asking { asked, query, labels, over, limit })),
         }
     }
 
     /// Asks others; always says something.
     async fn ask(&self, asking: &Asking) -> Vec<u8> {
-        let limit = limit(&asking.asked, asking.over);
+        let limit = asking.limit;
         let began = Instant::now();
         let reply = ask(&*self.reach, &self.proxy.servers, &asking.query, asking.over).await;
         self.proxy.metrics.forwarded(&asking.labels, began.elapsed(), reply.is_ok());
@@ -231,9 +204,9 @@ impl<P: Pod, R: Reach> Served<P, R> {
                 reply.bytes
             }
             Ok(reply) => {
-                let mut message = respond(&asking.asked, reply.header.metadata.response_code);
+                let mut message = question::respond(&asking.asked, reply.header.metadata.response_code);
                 message.metadata.truncation = true;
-                bytes_of(&message, limit)
+                question::bytes_of(&message, limit)
             }
             Err(error) => {
                 if !matches!(error, AskError::NoServers) {
@@ -247,107 +220,6 @@ impl<P: Pod, R: Reach> Served<P, R> {
 
 /// After an error that may come again at once.
 const PAUSE: Duration = Duration::from_millis(10);
-
-/// The question as it is asked of others: nothing of the pod's message goes along but what it asks for.
-fn forwarded(asked: &Message, question: &Query) -> Message {
-    let mut query = Message::query();
-    query.metadata.recursion_desired = asked.metadata.recursion_desired;
-    query.metadata.checking_disabled = asked.metadata.checking_disabled;
-    query.metadata.authentic_data = asked.metadata.authentic_data;
-    query.add_query(question.clone());
-    if let Some(theirs) = &asked.edns {
-        let mut edns = Edns::new();
-        edns.set_max_payload(datagram_limit(asked) as u16).set_dnssec_ok(theirs.flags().dnssec_ok);
-        query.set_edns(edns);
-    }
-    query
-}
-
-/// An answer without records.
-fn respond(asked: &Message, code: ResponseCode) -> Message {
-    let mut message = Message::response(asked.metadata.id, asked.metadata.op_code);
-    message.metadata.recursion_desired = asked.metadata.recursion_desired;
-    message.metadata.recursion_available = true;
-    message.metadata.response_code = code;
-    message.add_queries(asked.queries.iter().take(1).cloned());
-    if asked.edns.is_some() {
-        let mut edns = Edns::new();
-        edns.set_max_payload(limits::DATAGRAM_BYTES_MAX as u16);
-        message.set_edns(edns);
-    }
-    message
-}
-
-fn known(asked: &Message, question: &Query, canonical: Option<String>, mut addresses: Vec<IpAddr>) -> Message {
-    let mut message = respond(asked, ResponseCode::NoError);
-    message.metadata.authoritative = true;
-    let alias = canonical.and_then(|name| Name::from_ascii(format!("{name}.")).ok());
-    let owner = alias.as_ref().unwrap_or(&question.name);
-    if let Some(alias) = &alias {
-        let record = RData::CNAME(CNAME(alias.clone()));
-        message.add_answer(Record::from_rdata(question.name.clone(), limits::TTL_SECONDS, record));
-    }
-    shuffle(&mut addresses, rand::random());
-    message.add_answers(addresses.into_iter().map(|address| {
-        let data = match address {
-            IpAddr::V4(v4) => RData::A(A(v4)),
-            IpAddr::V6(v6) => RData::AAAA(AAAA(v6)),
-        };
-        Record::from_rdata(owner.clone(), limits::TTL_SECONDS, data)
-    }));
-    message
-}
-
-/// Another order, so that clients which take the first address share the work. `dice` is the only chance in it.
-fn shuffle<T>(items: &mut [T], dice: u64) {
-    let mut state = dice;
-    for end in (1..items.len()).rev() {
-        // A step of a linear congruential generator (Knuth's MMIX): good enough to share work.
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        items.swap(end, (state >> 33) as usize % (end + 1));
-    }
-}
-
-/// What fits into a datagram to the one who asked.
-fn datagram_limit(asked: &Message) -> usize {
-    let told = asked.edns.as_ref().map_or(512, |edns| edns.max_payload().into());
-    told.clamp(512, limits::DATAGRAM_BYTES_MAX)
-}
-
-/// What fits into an answer.
-fn limit(asked: &Message, over: Transport) -> usize {
-    match over {
-        Transport::Tcp => usize::from(u16::MAX),
-        Transport::Udp => datagram_limit(asked),
-    }
-}
-
-/// The bytes of an answer; one that would be too large says so and nothing else.
-fn bytes_of(message: &Message, limit: usize) -> Vec<u8> {
-    match message.to_vec() {
-        Ok(bytes) if bytes.len() <= limit => bytes,
-        _ => message.truncate().to_vec().unwrap_or_default(),
-    }
-}
-
-/// The label of a type: a peer may ask for any of 65,536.
-const fn kind(kind: RecordType) -> &'static str {
-    match kind {
-        RecordType::A => "A",
-        RecordType::AAAA => "AAAA",
-        RecordType::ANY => "ANY",
-        RecordType::CNAME => "CNAME",
-        RecordType::HTTPS => "HTTPS",
-        RecordType::MX => "MX",
-        RecordType::NS => "NS",
-        RecordType::PTR => "PTR",
-        RecordType::SOA => "SOA",
-        RecordType::SRV => "SRV",
-        RecordType::SVCB => "SVCB",
-        RecordType::TXT => "TXT",
-        _ => "other",
-    }
-}
 
 #[cfg(test)]
 mod tests;
