@@ -16,6 +16,7 @@ use ztunnel::{
     dns::{
         answer::Zone,
         forward::{self, Reach},
+        resolve,
         server::{Pod, Proxy},
     },
     report::DnsMetrics,
@@ -65,6 +66,22 @@ pub(crate) fn query_seeds() -> Vec<Vec<u8>> {
     seeds.push([&question([0, 4], "", 1)[..12], b"\xc0\x0c\0\x01\0\x01"].concat());
     seeds.push([&question([0, 5], "", 1)[..12], b"\x03web\xc0\x00\0\x01\0\x01"].concat());
     seeds
+}
+
+/// What another server says of an endpoint's name.
+pub(crate) fn answer(input: &[u8]) {
+    assert!(resolve::read(input, "db.example.com.").len() <= 64);
+}
+
+pub(crate) fn answer_seeds() -> Vec<Vec<u8>> {
+    let mut answer = question([0, 1], "db.example.com", 1);
+    answer[2] = 0x81;
+    answer[7] = 2;
+    // An alias of the question's name to `a.` of the same domain, and that one's address.
+    answer.extend(b"\xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x04\x01a\xc0\x0f");
+    answer.extend(b"\x01a\xc0\x0f\0\x01\0\x01\0\0\0\x1e\0\x04\xc0\0\x02\x01");
+    assert_eq!(resolve::read(&answer, "db.example.com."), [std::net::IpAddr::from([192, 0, 2, 1])]);
+    vec![answer]
 }
 
 pub(crate) fn resolv_conf(input: &[u8]) {

@@ -33,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "zds", run: node::zds, seeds: node::zds_seeds },
     Target { name: "cni", run: node::cni, seeds: node::cni_seeds },
     Target { name: "dns_query", run: dns::query, seeds: dns::query_seeds },
+    Target { name: "dns_answer", run: dns::answer, seeds: dns::answer_seeds },
     Target { name: "resolv_conf", run: dns::resolv_conf, seeds: dns::resolv_conf_seeds },
     Target { name: "certificate_chain", run: certificates::chain, seeds: certificates::chain_seeds },
     Target { name: "certificate_request", run: certificates::request, seeds: certificates::request_seeds },

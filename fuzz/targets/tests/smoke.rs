@@ -102,6 +102,6 @@ macro_rules! smoke {
 }
 
 smoke! {
-    hbone_head hbone_server hbone_client xds_response xds_request zds cni dns_query resolv_conf
+    hbone_head hbone_server hbone_client xds_response xds_request zds cni dns_query dns_answer resolv_conf
     certificate_chain certificate_request token identity objects
 }
