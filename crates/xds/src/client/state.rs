@@ -5,7 +5,7 @@
 
 use crate::{
     Kind, Node,
-    codec::{self, DecodeError},
+    codec::{self, DecodeError, Names},
     limits,
     wire::{Request, Response, Status},
 };
@@ -18,6 +18,8 @@ pub struct Client {
     node: Node,
     known: [Known; 2],
     synced: bool,
+    /// Texts that resources repeat.
+    names: Names,
 }
 
 /// What it has of one kind.
@@ -59,7 +61,7 @@ pub struct Unasked(pub String);
 impl Client {
     /// A client that knows nothing yet.
     pub fn new(node: Node) -> Self {
-        Self { node, known: Default::default(), synced: false }
+        Self { node, known: Default::default(), synced: false, names: Names::new() }
     }
 
     /// The first requests of a new stream, in the order in which they are sent.
@@ -104,7 +106,7 @@ impl Client {
         let mut changes = Vec::with_capacity(response.resources.len() + response.removed_resources.len());
         let mut refused = Vec::new();
         for bytes in &response.resources {
-            match codec::decode(kind, bytes).and_then(|decoded| known.take(decoded)) {
+            match codec::decode(kind, bytes, &mut self.names).and_then(|decoded| known.take(decoded)) {
                 Ok(change) => changes.push(change),
                 // What was known of it stays in force, and its version stays remembered.
                 Err((name, reason)) => refused.push(Refused { name, reason }),

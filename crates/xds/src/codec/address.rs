@@ -1,7 +1,7 @@
 //! What workloads and services have in common: addresses, gateways, ports, and the resource
 //! type that holds either.
 
-use super::{DecodeError, port, service, workload};
+use super::{DecodeError, Names, port, service, workload};
 use bytes::Bytes;
 use ipnet::IpNet;
 use mesh::{
@@ -22,10 +22,10 @@ pub fn of_service(service: &Service) -> wire::Address {
 }
 
 /// What an address resource adds.
-pub fn decode(address: wire::Address) -> Result<Change, DecodeError> {
+pub fn decode(address: wire::Address, names: &mut Names) -> Result<Change, DecodeError> {
     match address.r#type.ok_or(DecodeError::Missing("workload or service"))? {
-        wire::address::Type::Workload(workload) => Ok(Change::Workload(Arc::new(workload::decode(workload)?))),
-        wire::address::Type::Service(service) => Ok(Change::Service(Arc::new(service::decode(service)?))),
+        wire::address::Type::Workload(workload) => Ok(Change::Workload(Arc::new(workload::decode(workload, names)?))),
+        wire::address::Type::Service(service) => Ok(Change::Service(Arc::new(service::decode(service, names)?))),
     }
 }
 

@@ -5,9 +5,12 @@
 //! same content always gives the same bytes.
 
 pub mod address;
+mod names;
 pub mod policy;
 pub mod service;
 pub mod workload;
+
+pub use names::Names;
 
 use crate::{Kind, limits, resource, wire};
 use bytes::Bytes;
@@ -133,8 +136,9 @@ pub struct Decoded {
     pub change: Change,
 }
 
-/// Reads one resource of a response of `kind`. The error comes with the name, as far as it could be read.
-pub fn decode(kind: Kind, bytes: &Bytes) -> Result<Decoded, (String, DecodeError)> {
+/// Reads one resource of a response of `kind`; texts that others repeat come from `names`. The error
+/// comes with the name, as far as it could be read.
+pub fn decode(kind: Kind, bytes: &Bytes, names: &mut Names) -> Result<Decoded, (String, DecodeError)> {
     if bytes.len() > limits::RESOURCE_BYTES_MAX {
         return Err((String::new(), DecodeError::TooLarge(bytes.len())));
     }
@@ -143,21 +147,21 @@ pub fn decode(kind: Kind, bytes: &Bytes) -> Result<Decoded, (String, DecodeError
         let start = resource.name.chars().take(100).collect();
         return Err((start, DecodeError::NameTooLong(resource.name.len())));
     }
-    match content(kind, &resource) {
+    match content(kind, &resource, names) {
         Ok((name, change)) => Ok(Decoded { name, version: resource.version.into(), change }),
         Err(error) => Err((resource.name, error)),
     }
 }
 
 /// What a resource says, with its name as the content has it: the same text, and shared with it.
-fn content(kind: Kind, resource: &wire::Resource) -> Result<(Str, Change), DecodeError> {
+fn content(kind: Kind, resource: &wire::Resource, names: &mut Names) -> Result<(Str, Change), DecodeError> {
     let any = resource.resource.as_ref().ok_or(DecodeError::Missing("resource"))?;
     if any.type_url != kind.type_url() {
         let found = any.type_url.chars().take(200).collect();
         return Err(DecodeError::Type { expected: kind, found });
     }
     let change = match kind {
-        Kind::Address => address::decode(proto::workload::Address::decode(any.value.clone())?)?,
+        Kind::Address => address::decode(proto::workload::Address::decode(any.value.clone())?, names)?,
         Kind::Authorization => {
             let policy = policy::decode(proto::security::Authorization::decode(any.value.clone())?)?;
             Change::Policy(Arc::new(policy))

@@ -1,7 +1,7 @@
 //! `istio.workload.Service`.
 
 use super::{
-    DecodeError,
+    DecodeError, Names,
     address::{gateway_of_wire, gateway_to_wire, ip_of_wire, ip_to_wire, network_address_to_wire, range_of_wire},
     known, port,
 };
@@ -64,13 +64,13 @@ pub fn encode(service: &Service) -> wire::Service {
 }
 
 /// Reads a service and fills in what the wire leaves out.
-pub fn decode(service: wire::Service) -> Result<Service, DecodeError> {
+pub fn decode(service: wire::Service, names: &mut Names) -> Result<Service, DecodeError> {
     if service.hostname.is_empty() {
         return Err(DecodeError::Missing("hostname"));
     }
     let (mut vips, mut cidr_vips) = (Vec::new(), Vec::new());
     for vip in service.addresses {
-        let network = Str::from(vip.network);
+        let network = names.share(&vip.network);
         match vip.length {
             None => vips.push(NetworkAddress { network, address: ip_of_wire("addresses", &vip.address)? }),
             Some(length) => cidr_vips.push((network, range_of_wire("addresses", &vip.address, length)?)),
@@ -82,8 +82,9 @@ pub fn decode(service: wire::Service) -> Result<Service, DecodeError> {
     };
     Ok(Service {
         name: service.name.into(),
-        namespace: service.namespace.into(),
-        hostname: service.hostname.into(),
+        namespace: names.share(&service.namespace),
+        // The workloads behind it name it too.
+        hostname: names.share(&service.hostname),
         vips,
         cidr_vips,
         ports: service.ports.iter().map(service_port).collect::<Result<BTreeMap<_, _>, _>>()?,

@@ -183,7 +183,7 @@ use mesh::policy::Action;
 
 fn round_trip(kind: Kind, change: &Change) -> Decoded {
     let encoded = encode(change).expect("an addition has content");
-    decode(kind, &encoded.bytes).expect("what we write we can read")
+    decode(kind, &encoded.bytes, &mut Names::new()).expect("what we write we can read")
 }
 
 proptest! {
@@ -216,7 +216,7 @@ proptest! {
     #[test]
     fn no_bytes_crash_the_reader(bytes in vec(any::<u8>(), 0..400)) {
         for kind in Kind::ALL {
-            let _ = decode(kind, &bytes.clone().into());
+            let _ = decode(kind, &bytes.clone().into(), &mut Names::new());
         }
     }
 
@@ -227,7 +227,7 @@ proptest! {
         if let Some(last) = bytes.last_mut() {
             *last ^= flip;
         }
-        let _ = decode(Kind::Authorization, &bytes.into());
+        let _ = decode(Kind::Authorization, &bytes.into(), &mut Names::new());
     }
 }
 
@@ -251,7 +251,8 @@ fn the_version_is_the_hash_of_the_content_and_no_default_is_written() {
 
 #[test]
 fn what_the_wire_leaves_out_is_filled_in() {
-    let read = workload::decode(pb::Workload { uid: "u".into(), ..pb::Workload::default() }).expect("a uid is enough");
+    let read = workload::decode(pb::Workload { uid: "u".into(), ..pb::Workload::default() }, &mut Names::new())
+        .expect("a uid is enough");
     let expected = Workload { workload_type: WorkloadType::Deployment, ..Workload::named("u") };
     assert_eq!(read, expected);
     assert_eq!((&*read.trust_domain, &*read.service_account), ("cluster.local", "default"));
@@ -261,7 +262,7 @@ fn what_the_wire_leaves_out_is_filled_in() {
 #[test]
 fn a_visibility_of_the_future_is_public() {
     let service = pb::Service { hostname: "h".into(), visibility: 7, ..pb::Service::default() };
-    assert!(!service::decode(service).expect("it is taken").namespace_only);
+    assert!(!service::decode(service, &mut Names::new()).expect("it is taken").namespace_only);
 }
 
 #[test]
@@ -288,7 +289,7 @@ fn our_messages_are_the_generated_ones_on_the_wire() {
 }
 
 fn refused_address(what: &str, address: pb::Address, reason: &str) {
-    let error = address::decode(address).expect_err(what);
+    let error = address::decode(address, &mut Names::new()).expect_err(what);
     assert_eq!(error.to_string(), reason, "{what}");
 }
 
@@ -423,7 +424,9 @@ fn an_envelope_that_lies_is_refused() {
     };
     let url = Kind::Address.type_url();
     let reason = |kind, resource: wire::Resource| {
-        decode(kind, &resource.encode_to_vec().into()).map(|_| ()).map_err(|(name, error)| (name, error.to_string()))
+        decode(kind, &resource.encode_to_vec().into(), &mut Names::new())
+            .map(|_| ())
+            .map_err(|(name, error)| (name, error.to_string()))
     };
     assert_eq!(reason(Kind::Address, envelope("mine", url)), Ok(()));
     let other = reason(Kind::Address, envelope("yours", url)).expect_err("another name");
@@ -432,5 +435,5 @@ fn an_envelope_that_lies_is_refused() {
     assert!(reason(Kind::Address, wire::Resource { resource: None, ..envelope("mine", url) }).is_err());
     assert!(reason(Kind::Address, envelope(&"n".repeat(2000), url)).is_err());
     let huge = Bytes::from(vec![0; limits::RESOURCE_BYTES_MAX + 1]);
-    assert!(matches!(decode(Kind::Address, &huge), Err((_, DecodeError::TooLarge(_)))));
+    assert!(matches!(decode(Kind::Address, &huge, &mut Names::new()), Err((_, DecodeError::TooLarge(_)))));
 }

@@ -1,7 +1,7 @@
 //! `istio.workload.Workload`.
 
 use super::{
-    DecodeError,
+    DecodeError, Names,
     address::{gateway_of_wire, gateway_to_wire, ip_of_wire, ip_to_wire},
     known, port,
 };
@@ -71,54 +71,53 @@ pub fn encode(workload: &Workload) -> wire::Workload {
 }
 
 /// Reads a workload and fills in what the wire leaves out.
-pub fn decode(workload: wire::Workload) -> Result<Workload, DecodeError> {
+pub fn decode(workload: wire::Workload, names: &mut Names) -> Result<Workload, DecodeError> {
     if workload.uid.is_empty() {
         return Err(DecodeError::Missing("uid"));
     }
-    let or = |text: String, default: &str| if text.is_empty() { default.into() } else { Str::from(text) };
     let mut services = std::collections::BTreeMap::new();
     for (key, ports) in workload.services {
-        services.insert(service_key(&key)?, ports_of_wire(&ports)?);
+        services.insert(service_key(&key, names)?, ports_of_wire(&ports)?);
     }
     Ok(Workload {
         uid: workload.uid.into(),
         name: workload.name.into(),
-        namespace: workload.namespace.into(),
+        namespace: names.share(&workload.namespace),
         addresses: workload.addresses.iter().map(|ip| ip_of_wire("addresses", ip)).collect::<Result<_, _>>()?,
         hostname: (!workload.hostname.is_empty()).then(|| workload.hostname.into()),
-        network: workload.network.into(),
+        network: names.share(&workload.network),
         protocol: match known("tunnel_protocol", workload.tunnel_protocol)? {
             wire::TunnelProtocol::None => Protocol::Plain,
             wire::TunnelProtocol::Hbone => Protocol::Hbone,
             wire::TunnelProtocol::LegacyIstioMtls => return Err(DecodeError::LegacyTunnel),
         },
         native_tunnel: workload.native_tunnel,
-        trust_domain: or(workload.trust_domain, DEFAULT_TRUST_DOMAIN),
-        service_account: or(workload.service_account, DEFAULT_SERVICE_ACCOUNT),
+        trust_domain: names.share(or(&workload.trust_domain, DEFAULT_TRUST_DOMAIN)),
+        service_account: names.share(or(&workload.service_account, DEFAULT_SERVICE_ACCOUNT)),
         waypoint: workload.waypoint.map(|gateway| gateway_of_wire("waypoint", gateway)).transpose()?,
         network_gateway: workload
             .network_gateway
             .map(|gateway| gateway_of_wire("network_gateway", gateway))
             .transpose()?,
-        node: workload.node.into(),
-        canonical_name: workload.canonical_name.into(),
-        canonical_revision: workload.canonical_revision.into(),
+        node: names.share(&workload.node),
+        canonical_name: names.share(&workload.canonical_name),
+        canonical_revision: names.share(&workload.canonical_revision),
         workload_type: match known("workload_type", workload.workload_type)? {
             wire::WorkloadType::Deployment => WorkloadType::Deployment,
             wire::WorkloadType::Cronjob => WorkloadType::CronJob,
             wire::WorkloadType::Pod => WorkloadType::Pod,
             wire::WorkloadType::Job => WorkloadType::Job,
         },
-        workload_name: workload.workload_name.into(),
-        authorization_policies: workload.authorization_policies.into_iter().map(Str::from).collect(),
+        workload_name: names.share(&workload.workload_name),
+        authorization_policies: workload.authorization_policies.iter().map(|name| names.share(name)).collect(),
         health: match known("status", workload.status)? {
             wire::WorkloadStatus::Healthy => Health::Healthy,
             wire::WorkloadStatus::Unhealthy => Health::Unhealthy,
         },
-        cluster_id: or(workload.cluster_id, DEFAULT_CLUSTER),
+        cluster_id: names.share(or(&workload.cluster_id, DEFAULT_CLUSTER)),
         services,
         application_tunnel: workload.application_tunnel.map(tunnel_of_wire).transpose()?,
-        locality: workload.locality.map(locality_of_wire).unwrap_or_default(),
+        locality: workload.locality.map(|locality| locality_of_wire(&locality, names)).unwrap_or_default(),
         host_network: match known("network_mode", workload.network_mode)? {
             wire::NetworkMode::Standard => false,
             wire::NetworkMode::HostNetwork => true,
@@ -127,9 +126,14 @@ pub fn decode(workload: wire::Workload) -> Result<Workload, DecodeError> {
     })
 }
 
-fn service_key(text: &str) -> Result<ServiceKey, DecodeError> {
+fn or<'a>(text: &'a str, default: &'a str) -> &'a str {
+    if text.is_empty() { default } else { text }
+}
+
+fn service_key(text: &str, names: &mut Names) -> Result<ServiceKey, DecodeError> {
     let wrong = |_| DecodeError::Key { field: "services", text: text.chars().take(200).collect() };
-    text.parse().map_err(wrong)
+    let key: ServiceKey = text.parse().map_err(wrong)?;
+    Ok(ServiceKey { namespace: names.share(&key.namespace), hostname: names.share(&key.hostname) })
 }
 
 fn ports_to_wire(ports: &PortMap) -> wire::PortList {
@@ -170,6 +174,10 @@ fn locality_to_wire(locality: &Locality) -> Option<wire::Locality> {
     })
 }
 
-fn locality_of_wire(locality: wire::Locality) -> Locality {
-    Locality { region: locality.region.into(), zone: locality.zone.into(), subzone: locality.subzone.into() }
+fn locality_of_wire(locality: &wire::Locality, names: &mut Names) -> Locality {
+    Locality {
+        region: names.share(&locality.region),
+        zone: names.share(&locality.zone),
+        subzone: names.share(&locality.subzone),
+    }
 }

@@ -125,14 +125,17 @@ impl Default for Contents {
 /// The resources of one kind.
 #[derive(Debug, Default)]
 struct Shelf {
-    entries: HashMap<Str, Entry>,
-    log: BTreeMap<u64, Str>,
+    entries: HashMap<Str, Arc<Entry>>,
+    /// Place → what changed there. It holds the entries themselves, so that telling a session
+    /// everything is one walk and not a search per name.
+    log: BTreeMap<u64, Arc<Entry>>,
     live: usize,
 }
 
 /// A resource, or the memory that there was one.
 #[derive(Debug)]
 struct Entry {
+    name: Str,
     /// `None`: it was removed.
     encoded: Option<codec::Encoded>,
     is_service: bool,
@@ -187,8 +190,8 @@ impl Contents {
 
     /// A resource by name.
     pub fn find(&self, kind: Kind, name: &str) -> Option<Item<'_>> {
-        let (name, entry) = self.kinds[kind.index()].entries.get_key_value(name)?;
-        entry.encoded.is_some().then(|| entry.item(name))
+        let entry = self.kinds[kind.index()].entries.get(name)?;
+        entry.encoded.is_some().then(|| entry.item())
     }
 
     /// Every resource of a kind, in the order of their latest changes.
@@ -198,13 +201,14 @@ impl Contents {
 
     /// What a session that stands at `place` has not had: costs what changed since, not what is there.
     pub fn since(&self, kind: Kind, place: u64) -> impl Iterator<Item = Item<'_>> {
-        let shelf = &self.kinds[kind.index()];
-        shelf.log.range(place + 1..).filter_map(move |(_, name)| {
-            let entry = shelf.entries.get(name)?;
-            // Came and went since: this session never heard of it.
-            let unheard = entry.encoded.is_none() && entry.born > place;
-            (!unheard).then(|| entry.item(name))
-        })
+        // What came and went since, this session never heard of.
+        let heard_of = move |entry: &&Arc<Entry>| entry.encoded.is_some() || entry.born <= place;
+        self.kinds[kind.index()]
+            .log
+            .range(place + 1..)
+            .map(|(_, entry)| entry)
+            .filter(heard_of)
+            .map(|entry| entry.item())
     }
 
     fn put(&mut self, prepared: Prepared, now: Instant) {
@@ -228,8 +232,9 @@ impl Contents {
         }
         self.tombstones += usize::from(encoded.is_none());
         shelf.live = shelf.live + usize::from(encoded.is_some()) - usize::from(was_live);
-        shelf.log.insert(self.place, name.clone());
-        shelf.entries.insert(name, Entry { encoded, is_service, place: self.place, born, at: now });
+        let entry = Arc::new(Entry { name: name.clone(), encoded, is_service, place: self.place, born, at: now });
+        shelf.log.insert(self.place, entry.clone());
+        shelf.entries.insert(name, entry);
     }
 
     /// Half of the removals go at once, so that the search for the oldest is rare.
@@ -259,9 +264,9 @@ impl Contents {
 }
 
 impl Entry {
-    fn item<'a>(&'a self, name: &'a Str) -> Item<'a> {
+    fn item(&self) -> Item<'_> {
         Item {
-            name,
+            name: &self.name,
             bytes: self.encoded.as_ref().map(|encoded| &encoded.bytes),
             hash: self.encoded.as_ref().map_or(0, |encoded| encoded.hash),
             is_service: self.is_service,
