@@ -7,7 +7,6 @@ pub mod nat;
 mod netlink;
 pub mod netns;
 mod nft;
-mod nft_expr;
 mod policy_route;
 pub mod redirect;
 pub mod seqpacket;

@@ -13,8 +13,8 @@ use nix::libc;
 
 use super::links::{address_of, octets};
 use super::netns::Netns;
+use super::nft::expr::{self, End, Expr, Op, Version};
 use super::nft::{Chain, FORWARD, Firewall, Hook, OUTPUT, POSTROUTING, PREROUTING, Set, Shape, Table, Value, Verdict};
-use super::nft_expr::{self as expr, End, Expr, Op, Version};
 use super::redirect::{PROBE_SOURCE_V4, PROBE_SOURCE_V6};
 
 const SERVICES_TABLE: &str = "lab-kube-proxy";

@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use nix::libc;
 
 use super::netns::Netns;
+use super::nft::expr::{self, End, Expr, Op, Version};
 use super::nft::{Chain, Difference, Firewall, Hook, OUTPUT, PREROUTING, Table, Verdict};
-use super::nft_expr::{self as expr, End, Expr, Op, Version};
 use super::policy_route;
 
 /// The mark on every packet that the proxy itself sends from inside a pod.

@@ -1,30 +1,20 @@
 //! The whole node agent on a real kernel, with a proxy that only listens.
 
-use std::collections::BTreeMap;
+mod mesh;
+
 use std::fs;
 use std::io::{Read, Write};
-use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use chassis::run::Process;
-use tokio::sync::oneshot;
-use ztunnel::agent::config::Config;
-use ztunnel::agent::enrol::Selection;
 use ztunnel::net::changes::Changes;
 use ztunnel::net::links::Links;
-use ztunnel::net::nat::probed;
-use ztunnel::net::netns::{Netns, NetnsId};
+use ztunnel::net::netns::Netns;
 use ztunnel::net::redirect::{self, Redirect, Standing};
-use ztunnel::net::seqpacket::Seqpacket;
-use ztunnel::pods::protocol::{self, MESSAGE_BYTES_MAX, Request};
 
 use crate::Case;
-use crate::world::{World, pod_v4, pod_v6};
+use crate::world::{pod_v4, pod_v6};
+
+use mesh::{ENABLED, Mesh, Proxy, until};
 
 pub(crate) const CASES: &[Case] = &[
     ("agent: a running pod follows the labels of its namespace", follows_labels),
@@ -32,6 +22,7 @@ pub(crate) const CASES: &[Case] = &[
     ("agent: a pod without a proxy is pending and cannot send", pending),
     ("agent: a namespace without the pod's address is never used", wrong_namespace),
     ("agent: a pod whose address moved away is taken out", address_moved),
+    ("agent: two pods that swap their addresses are never taken for each other", swapped),
     ("agent: rules that somebody changed are put right", healed),
     ("agent: a restart is not felt by the pods", restart),
     ("agent: what was left of pods that are gone is cleaned up", cleaned_up),
@@ -41,221 +32,6 @@ pub(crate) const CASES: &[Case] = &[
     ("agent: 250 pods at once are all taken in", many),
     ("agent: its ports answer", ports),
 ];
-
-const ENABLED: &str = "enabled";
-
-struct Mesh {
-    dir: tempfile::TempDir,
-    world: World,
-    agent: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
-}
-
-impl Mesh {
-    fn new(pods: usize) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("config/manifests")).unwrap();
-        let mut mesh = Self { dir, world: World::new(pods), agent: None };
-        mesh.start();
-        mesh
-    }
-
-    fn start(&mut self) {
-        let config = Config {
-            node: "n1".into(),
-            config_dir: self.config(),
-            zds_socket: self.dir.path().join("ztunnel.sock"),
-            cni_socket: self.dir.path().join("cni.sock"),
-            selection: Selection { excluded_namespaces: Vec::new(), system_namespace: "istio-system".into() },
-            dns: true,
-            metrics_port: 15014,
-            readiness_port: 8000,
-        };
-        let node = self.world.node.try_clone().unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let thread = std::thread::spawn(move || {
-            let run = || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(async {
-                    let process = Process::detached();
-                    ztunnel::agent::run::start(config, process.clone()).await.unwrap();
-                    let _ = stopped.await;
-                    assert!(!process.has_failed(), "the agent failed");
-                });
-            };
-            node.run(run).unwrap();
-        });
-        self.agent = Some((stop, thread));
-        until("the agent serves", || self.dir.path().join("ztunnel.sock").exists());
-    }
-
-    fn stop(&mut self) {
-        let (stop, thread) = self.agent.take().unwrap();
-        stop.send(()).unwrap();
-        thread.join().unwrap();
-        fs::remove_file(self.dir.path().join("ztunnel.sock")).unwrap();
-    }
-
-    fn config(&self) -> PathBuf {
-        self.dir.path().join("config")
-    }
-
-    fn write(&self, file: &str, text: &str) {
-        chassis::objects::write(&self.config().join("manifests").join(file), text).unwrap();
-    }
-
-    fn namespace(&self, mode: &str) {
-        self.write(
-            "namespace.yaml",
-            &format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  labels: {{istio.io/dataplane-mode: {mode}}}\n"),
-        );
-    }
-
-    /// A running pod with the namespace and addresses of the world's pod.
-    fn pod(&self, number: usize) {
-        self.pod_as(&format!("uid-{number}"), number, number);
-    }
-
-    /// The same with another uid, and a claim to the addresses of pod `claims`.
-    fn pod_as(&self, uid: &str, number: usize, claims: usize) {
-        let netns = format!("/proc/self/fd/{}", self.world.pods[number].as_fd().as_raw_fd());
-        let (v4, v6) = (pod_v4(claims), pod_v6(claims));
-        self.write(
-            &format!("pod-{number}.yaml"),
-            &format!(
-                "apiVersion: v1\nkind: Pod\nmetadata:\n  name: pod-{number}\n  namespace: shop\n  uid: {uid}\n  annotations: {{lab.istiod-lite.io/netns: {netns}}}\nspec: {{nodeName: n1, serviceAccountName: web}}\nstatus: {{phase: Running, podIPs: [{{ip: {v4}}}, {{ip: \"{v6}\"}}]}}\n"
-            ),
-        );
-    }
-
-    fn remove_pod(&self, number: usize) {
-        fs::remove_file(self.config().join(format!("manifests/pod-{number}.yaml"))).unwrap();
-    }
-
-    /// What the annotation of a pod says.
-    fn told(&self, number: usize) -> Option<String> {
-        let file = self.config().join(format!("status/agent-n1/shop_pod-{number}.yaml"));
-        let text = fs::read_to_string(file).ok()?;
-        let value: serde_json::Value = serde_json::from_str(&text).ok()?;
-        Some(value.pointer("/metadata/annotations/ambient.istio.io~1redirection")?.as_str()?.to_owned())
-    }
-
-    fn rules(&self, number: usize) -> Standing {
-        redirect::verify(&self.world.pods[number], &Redirect::default()).unwrap()
-    }
-
-    fn probed(&self) -> Vec<IpAddr> {
-        let mut found = probed(&self.world.node).unwrap();
-        found.sort();
-        found
-    }
-
-    fn proxy(&self) -> Proxy {
-        Proxy::connect(&self.dir.path().join("ztunnel.sock"))
-    }
-
-    /// Announces a pod as a container runtime does; the status of the answer.
-    fn announce(&self, number: usize) -> (u16, String) {
-        let body = format!(
-            r#"{{"Netns":"/proc/self/fd/{}","PodName":"pod-{number}","PodNamespace":"shop","IPs":[{{"Interface":null,"Address":{{"IP":"{}","Mask":"/////w=="}},"Gateway":"10.0.0.1"}}]}}"#,
-            self.world.pods[number].as_fd().as_raw_fd(),
-            pod_v4(number)
-        );
-        let mut stream = UnixStream::connect(self.dir.path().join("cni.sock")).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
-        write!(stream, "POST /cmdadd HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-            .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-        (status, answer.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned())
-    }
-}
-
-impl Drop for Mesh {
-    fn drop(&mut self) {
-        if let Some((stop, thread)) = self.agent.take() {
-            let _ = stop.send(());
-            let _ = thread.join();
-        }
-    }
-}
-
-/// A proxy that takes every pod.
-struct Proxy {
-    pods: Arc<Mutex<BTreeMap<String, NetnsId>>>,
-    snapshots: Arc<Mutex<Vec<Vec<String>>>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Proxy {
-    fn connect(path: &Path) -> Self {
-        let (pods, snapshots) = (Arc::new(Mutex::new(BTreeMap::new())), Arc::new(Mutex::new(Vec::new())));
-        let (stop, stopped) = oneshot::channel();
-        let conversation = converse(path.to_owned(), pods.clone(), snapshots.clone());
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                tokio::select! {
-                    () = conversation => {}
-                    _ = stopped => {}
-                }
-            });
-        });
-        let proxy = Self { pods, snapshots, stop: Some(stop), thread: Some(thread) };
-        until("the proxy has its snapshot", || !proxy.snapshots.lock().unwrap().is_empty());
-        proxy
-    }
-
-    fn netns_of(&self, uid: &str) -> Option<NetnsId> {
-        self.pods.lock().unwrap().get(uid).copied()
-    }
-
-    fn has(&self, uid: &str) -> bool {
-        self.netns_of(uid).is_some()
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.stop.take().map(|stop| stop.send(()));
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
-}
-
-async fn converse(path: PathBuf, pods: Arc<Mutex<BTreeMap<String, NetnsId>>>, snapshots: Arc<Mutex<Vec<Vec<String>>>>) {
-    let connection = Seqpacket::connect(&path).unwrap();
-    connection.send(&protocol::encode_hello(), None).await.unwrap();
-    let mut named = Vec::new();
-    while let Ok(Some(message)) = connection.receive(MESSAGE_BYTES_MAX).await {
-        match protocol::decode_request(&message.bytes, message.descriptors).unwrap() {
-            Request::Add(pod, netns) => {
-                named.push(format!("add {}", pod.uid));
-                pods.lock().unwrap().insert(pod.uid.to_string(), Netns::from_fd(netns).unwrap().id());
-            }
-            Request::Keep(uid) => named.push(format!("keep {uid}")),
-            Request::Del(uid) => drop(pods.lock().unwrap().remove(&*uid)),
-            Request::SnapshotSent => snapshots.lock().unwrap().push(std::mem::take(&mut named)),
-        }
-        if connection.send(&protocol::encode_ack(Ok(())), None).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Waits until it is so; within half a minute, on a very busy machine.
-fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !so() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        pause();
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "between two looks at a condition")]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(1));
-}
 
 fn is_in(mesh: &Mesh, proxy: &Proxy, number: usize) -> bool {
     proxy.has(&format!("uid-{number}")) && mesh.told(number).as_deref() == Some(ENABLED)
@@ -356,6 +132,28 @@ fn address_moved() {
     assert_eq!(mesh.rules(0), Standing::InPlace, "and it still gets nowhere");
     links.add_address("eth0", own).unwrap();
     until("in again", || is_in(&mesh, &proxy, 0));
+}
+
+fn swapped() {
+    let mesh = Mesh::new(2);
+    let proxy = mesh.proxy();
+    mesh.namespace("ambient");
+    (0..2).for_each(|number| mesh.pod(number));
+    until("in", || (0..2).all(|number| is_in(&mesh, &proxy, number)));
+    let links = [0, 1].map(|number: usize| Links::open(&mesh.world.pods[number]).unwrap());
+    let net = |number: usize| ipnet::IpNet::new(pod_v4(number), 32).unwrap();
+    for (mine, other) in [(0, 1), (1, 0)] {
+        links[mine].remove_address("eth0", net(mine)).unwrap();
+        links[mine].add_address("eth0", net(other)).unwrap();
+    }
+    until("both out", || proxy.pods.lock().unwrap().is_empty() && (0..2).all(|number| mesh.told(number).is_none()));
+    // The kubelet comes to say where they are now: each with the other's namespace.
+    for (number, netns) in [(0, 1), (1, 0)] {
+        mesh.pod_in(&format!("uid-{number}"), number, netns, number);
+    }
+    // The IPv6 addresses have not moved, so no namespace holds all of either's.
+    assert_eq!(mesh.announce(0).0, 500);
+    assert!(proxy.pods.lock().unwrap().is_empty());
 }
 
 fn healed() {

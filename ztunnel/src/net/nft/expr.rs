@@ -6,9 +6,9 @@
 
 use std::net::IpAddr;
 
-use super::links::octets;
-use super::netlink::{Attributes, attribute};
-use super::nft::Verdict;
+use super::Verdict;
+use crate::net::links::octets;
+use crate::net::netlink::{Attributes, attribute};
 
 /// The register that rules compute in. The kernel calls it both 1 and 8 and
 /// answers with 1, so that is what is written too.
@@ -35,8 +35,8 @@ const STATUS_DST_NAT: u32 = 1 << 5;
 
 /// One expression of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Expr {
-    pub(super) name: &'static str,
+pub(in crate::net) struct Expr {
+    pub(in crate::net) name: &'static str,
     attributes: Vec<(u16, Vec<u8>)>,
 }
 
@@ -46,7 +46,7 @@ impl Expr {
     }
 
     /// Its attributes as bytes.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(in crate::net) fn encode(&self) -> Vec<u8> {
         let mut into = Attributes::default();
         for (kind, value) in &self.attributes {
             into.attribute(*kind, value);
@@ -56,33 +56,33 @@ impl Expr {
 
     /// Whether these attributes, read back from the kernel, say the same. The
     /// kernel adds the ones whose defaults we leave out.
-    pub(super) fn is_within(&self, there: &[u8]) -> bool {
+    pub(in crate::net) fn is_within(&self, there: &[u8]) -> bool {
         self.attributes.iter().all(|(kind, value)| attribute(there, *kind) == Some(value))
     }
 }
 
 /// Which end of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(in crate::net) enum End {
     Source,
     Destination,
 }
 
 /// A packet address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
+pub(in crate::net) enum Version {
     V4,
     V6,
 }
 
 impl Version {
-    pub(super) const BOTH: [Self; 2] = [Self::V4, Self::V6];
+    pub(in crate::net) const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
-    pub(super) fn of(address: IpAddr) -> Self {
+    pub(in crate::net) fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
-    pub(super) fn address_len(self) -> usize {
+    pub(in crate::net) fn address_len(self) -> usize {
         match self {
             Self::V4 => 4,
             Self::V6 => 16,
@@ -99,28 +99,28 @@ impl Version {
 
 /// Whether equal or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Op {
+pub(in crate::net) enum Op {
     Is,
     IsNot,
 }
 
 /// The packet is of this address family.
-pub(super) fn version(version: Version) -> Vec<Expr> {
+pub(in crate::net) fn version(version: Version) -> Vec<Expr> {
     vec![load_meta(META_NFPROTO, REGISTER), compare(Op::Is, &[version.number()])]
 }
 
 /// The packet is of this transport protocol.
-pub(super) fn protocol(number: u8) -> Vec<Expr> {
+pub(in crate::net) fn protocol(number: u8) -> Vec<Expr> {
     vec![load_meta(META_L4PROTO, REGISTER), compare(Op::Is, &[number])]
 }
 
 /// An address of the packet, which must be known to be of its family.
-pub(super) fn address(end: End, op: Op, address: IpAddr) -> Vec<Expr> {
+pub(in crate::net) fn address(end: End, op: Op, address: IpAddr) -> Vec<Expr> {
     vec![load_address(end, Version::of(address), REGISTER), compare(op, &octets(address))]
 }
 
 /// An address of the packet lies in a network.
-pub(super) fn within(end: End, op: Op, net: ipnet::IpNet) -> Vec<Expr> {
+pub(in crate::net) fn within(end: End, op: Op, net: ipnet::IpNet) -> Vec<Expr> {
     let network = octets(net.network());
     let mask = octets(net.netmask());
     vec![
@@ -131,53 +131,53 @@ pub(super) fn within(end: End, op: Op, net: ipnet::IpNet) -> Vec<Expr> {
 }
 
 /// A port of the packet, which must be known to be TCP or UDP.
-pub(super) fn port(end: End, op: Op, port: u16) -> Vec<Expr> {
+pub(in crate::net) fn port(end: End, op: Op, port: u16) -> Vec<Expr> {
     vec![load_port(end, REGISTER), compare(op, &port.to_be_bytes())]
 }
 
 /// The name of the interface a packet came by.
-pub(super) fn arrived_by(name: &str) -> Vec<Expr> {
+pub(in crate::net) fn arrived_by(name: &str) -> Vec<Expr> {
     vec![load_meta(META_IIFNAME, REGISTER), compare(Op::Is, &interface(name))]
 }
 
 /// The name of the interface a packet leaves by.
-pub(super) fn leaves_by(op: Op, name: &str) -> Vec<Expr> {
+pub(in crate::net) fn leaves_by(op: Op, name: &str) -> Vec<Expr> {
     vec![load_meta(META_OIFNAME, REGISTER), compare(op, &interface(name))]
 }
 
 /// The packet's mark, under a mask.
-pub(super) fn mark(op: Op, mark: u32, mask: u32) -> Vec<Expr> {
+pub(in crate::net) fn mark(op: Op, mark: u32, mask: u32) -> Vec<Expr> {
     vec![load_meta(META_MARK, REGISTER), masked_number(mask, 0), compare(op, &mark.to_ne_bytes())]
 }
 
 /// The connection's mark, under a mask.
-pub(super) fn connection_mark(op: Op, mark: u32, mask: u32) -> Vec<Expr> {
+pub(in crate::net) fn connection_mark(op: Op, mark: u32, mask: u32) -> Vec<Expr> {
     vec![load_connection(CT_MARK), masked_number(mask, 0), compare(op, &mark.to_ne_bytes())]
 }
 
 /// Marks the connection, under a mask.
-pub(super) fn mark_connection(mark: u32, mask: u32) -> Vec<Expr> {
+pub(in crate::net) fn mark_connection(mark: u32, mask: u32) -> Vec<Expr> {
     vec![load_connection(CT_MARK), masked_number(!mask, mark), store_connection(CT_MARK)]
 }
 
 /// Gives the packet the mark of its connection.
-pub(super) fn mark_as_connection() -> Vec<Expr> {
+pub(in crate::net) fn mark_as_connection() -> Vec<Expr> {
     vec![load_connection(CT_MARK), Expr::new("meta", [(2, be(META_MARK)), (3, be(REGISTER))])]
 }
 
 /// Tracks the packet in a zone of its own.
-pub(super) fn track_in_zone(zone: u16) -> Vec<Expr> {
+pub(in crate::net) fn track_in_zone(zone: u16) -> Vec<Expr> {
     let value = Expr::new("immediate", [(1, be(REGISTER)), (2, value(&zone.to_ne_bytes()))]);
     vec![value, store_connection(CT_ZONE)]
 }
 
 /// The connection's destination was translated.
-pub(super) fn translated() -> Vec<Expr> {
+pub(in crate::net) fn translated() -> Vec<Expr> {
     vec![load_connection(CT_STATUS), masked_number(STATUS_DST_NAT, 0), compare(Op::IsNot, &0_u32.to_ne_bytes())]
 }
 
 /// The packet's source is an address of this very namespace.
-pub(super) fn from_here() -> Vec<Expr> {
+pub(in crate::net) fn from_here() -> Vec<Expr> {
     const ADDRESS_TYPE: u32 = 3;
     const OF_SOURCE: u32 = 1;
     const LOCAL: u32 = 2;
@@ -186,12 +186,12 @@ pub(super) fn from_here() -> Vec<Expr> {
 }
 
 /// One address of the packet is in a set.
-pub(super) fn address_in(end: End, version: Version, set: &str) -> Vec<Expr> {
+pub(in crate::net) fn address_in(end: End, version: Version, set: &str) -> Vec<Expr> {
     vec![load_address(end, version, REGISTER), lookup(set, None)]
 }
 
 /// Source and destination address of the packet are together in a set.
-pub(super) fn pair_in(version: Version, set: &str) -> Vec<Expr> {
+pub(in crate::net) fn pair_in(version: Version, set: &str) -> Vec<Expr> {
     let words = version.address_len() as u32 / 4;
     vec![
         load_address(End::Source, version, REGISTER),
@@ -202,7 +202,7 @@ pub(super) fn pair_in(version: Version, set: &str) -> Vec<Expr> {
 
 /// Destination address, protocol and destination port are in a set, or, for a
 /// map of verdicts, whatever the map says is done.
-pub(super) fn destination_in(version: Version, set: &str, verdicts: bool) -> Vec<Expr> {
+pub(in crate::net) fn destination_in(version: Version, set: &str, verdicts: bool) -> Vec<Expr> {
     let words = version.address_len() as u32 / 4;
     vec![
         load_address(End::Destination, version, REGISTER),
@@ -213,7 +213,7 @@ pub(super) fn destination_in(version: Version, set: &str, verdicts: bool) -> Vec
 }
 
 /// Translates the destination to one that a map gives for a random number.
-pub(super) fn translate_to_one_of(version: Version, map: &str, count: u32) -> Vec<Expr> {
+pub(in crate::net) fn translate_to_one_of(version: Version, map: &str, count: u32) -> Vec<Expr> {
     const RANDOM: u32 = 1;
     const DESTINATION: u32 = 1;
     let words = version.address_len() as u32 / 4;
@@ -228,7 +228,7 @@ pub(super) fn translate_to_one_of(version: Version, map: &str, count: u32) -> Ve
 }
 
 /// Translates the source to a fixed address.
-pub(super) fn translate_source(to: IpAddr) -> Vec<Expr> {
+pub(in crate::net) fn translate_source(to: IpAddr) -> Vec<Expr> {
     const SOURCE: u32 = 0;
     let load = Expr::new("immediate", [(1, be(REGISTER)), (2, value(&octets(to)))]);
     let act = [(1, be(SOURCE)), (2, be(Version::of(to).number().into())), (3, be(REGISTER))];
@@ -236,19 +236,19 @@ pub(super) fn translate_source(to: IpAddr) -> Vec<Expr> {
 }
 
 /// Hides the source behind the address of the interface it leaves by.
-pub(super) fn masquerade() -> Vec<Expr> {
+pub(in crate::net) fn masquerade() -> Vec<Expr> {
     vec![Expr::new("masq", [])]
 }
 
 /// Leads the packet to a port of this very namespace.
-pub(super) fn redirect(to: u16) -> Vec<Expr> {
+pub(in crate::net) fn redirect(to: u16) -> Vec<Expr> {
     let load = Expr::new("immediate", [(1, be(REGISTER)), (2, value(&to.to_be_bytes()))]);
     vec![load, Expr::new("redir", [(1, be(REGISTER))])]
 }
 
 /// Refuses the packet: TCP with a reset, which unlike an ICMP error also
 /// reaches a sender that is still inside `connect`.
-pub(super) fn refuse(protocol: u8) -> Vec<Expr> {
+pub(in crate::net) fn refuse(protocol: u8) -> Vec<Expr> {
     const RESET: u32 = 1;
     const ICMP_OF_EITHER_FAMILY: u32 = 2;
     const PORT_UNREACHABLE: u8 = 1;
@@ -257,7 +257,7 @@ pub(super) fn refuse(protocol: u8) -> Vec<Expr> {
 }
 
 /// Ends the rule with a verdict.
-pub(super) fn verdict(verdict: &Verdict) -> Vec<Expr> {
+pub(in crate::net) fn verdict(verdict: &Verdict) -> Vec<Expr> {
     let mut data = Attributes::default();
     verdict.encode(&mut data);
     vec![Expr::new("immediate", [(1, be(0)), (2, data.into_bytes())])]

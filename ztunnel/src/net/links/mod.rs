@@ -4,12 +4,16 @@
 //! calls block for the microseconds the kernel takes and never wait for a
 //! peer, so they may be made from anywhere.
 
+mod routes;
+mod settings;
+
+pub use routes::Route;
+pub use settings::{kernel_setting, set_kernel_setting, settle};
+
 use std::collections::HashMap;
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::{Component, Path};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -39,17 +43,7 @@ const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
 const IFA_F_NODAD: u32 = 0x02;
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
-const RTA_PREFSRC: u16 = 7;
-const RTA_VIA: u16 = 18;
-const RTNH_F_ONLINK: u32 = 4;
-const NDA_DST: u16 = 1;
-const NDA_LLADDR: u16 = 2;
 const OPERSTATE_UP: u8 = 6;
-const NUD_PERMANENT: u8 = 0x80;
-const PROTOCOL_STATIC: u8 = 4;
 
 /// One end of a pair of virtual Ethernet interfaces.
 #[derive(Debug, Clone, Copy)]
@@ -58,35 +52,6 @@ pub struct VethEnd<'a> {
     pub netns: &'a Netns,
     /// Its name there, at most 15 bytes.
     pub name: &'a str,
-}
-
-/// Where packets for a prefix go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
-    /// The prefix; `0.0.0.0/0` or `::/0` for a default route.
-    pub destination: IpNet,
-    /// The next hop, if the destination is not on the link itself. For an
-    /// IPv4 destination it may be an IPv6 address.
-    pub via: Option<IpAddr>,
-    /// The interface; may be left out when the next hop tells it.
-    pub device: Option<String>,
-    /// The next hop is on the link although no address of ours says so.
-    pub on_link: bool,
-    /// The source address of what this namespace itself sends there.
-    pub source: Option<IpAddr>,
-}
-
-impl Route {
-    /// A route to what is directly on an interface.
-    pub fn device(destination: IpNet, device: &str) -> Self {
-        Self { destination, via: None, device: Some(device.to_owned()), on_link: false, source: None }
-    }
-
-    /// A route through a next hop that is on the link of `device`, whether or
-    /// not an address of ours says so.
-    pub fn via(destination: IpNet, via: IpAddr, device: &str) -> Self {
-        Self { destination, via: Some(via), device: Some(device.to_owned()), on_link: true, source: None }
-    }
 }
 
 /// The links of one namespace: a route socket that lives in it.
@@ -140,19 +105,6 @@ impl Links {
             .map_err(|error| about(error, format_args!("take the address {address} from {name}")))
     }
 
-    /// Adds a route, or replaces the one to the same destination.
-    pub fn add_route(&self, route: &Route) -> io::Result<()> {
-        self.new_route(route).map_err(|error| about(error, format_args!("route {route:?}")))
-    }
-
-    /// Removes the route to a destination. One that is not there is fine.
-    pub fn remove_route(&self, destination: IpNet) -> io::Result<()> {
-        let mut message = Message::new(libc::RTM_DELROUTE, 0, &route_header(destination, libc::RT_SCOPE_NOWHERE, 0));
-        message.attribute(RTA_DST, &octets(destination.network()));
-        absent_is_fine(self.socket.request(message), libc::ESRCH)
-            .map_err(|error| about(error, format_args!("remove the route to {destination}")))
-    }
-
     /// Removes an interface, and with one end of a veth pair the other.
     pub fn delete(&self, name: &str) -> io::Result<()> {
         let act = || {
@@ -193,20 +145,6 @@ impl Links {
         value.ok_or_else(|| io::Error::other(format!("{name} has no hardware address")))
     }
 
-    /// Says for good which hardware address a neighbour has, so that nobody
-    /// need ask: asking costs the first packets, and in IPv6 up to seconds
-    /// while a link is new.
-    pub fn pin_neighbour(&self, device: &str, neighbour: IpAddr, hardware: [u8; 6]) -> io::Result<()> {
-        let act = || {
-            let mut fixed = [family(neighbour), 0, 0, 0, 0, 0, 0, 0, NUD_PERMANENT, 0, 0, 0];
-            fixed[4..8].copy_from_slice(&self.index(device)?.to_ne_bytes());
-            let mut message = Message::new(libc::RTM_NEWNEIGH, F_CREATE | F_REPLACE, &fixed);
-            message.attribute(NDA_DST, &octets(neighbour)).attribute(NDA_LLADDR, &hardware);
-            self.socket.request(message)
-        };
-        act().map_err(|error| about(error, format_args!("pin the neighbour {neighbour} on {device}")))
-    }
-
     fn is_usable(&self, name: &str) -> io::Result<bool> {
         let found = self.link(name)?;
         let state = found.get(16..).and_then(|rest| attribute(rest, IFLA_OPERSTATE)).and_then(<[u8]>::first);
@@ -215,18 +153,6 @@ impl Links {
         }
         let addresses = self.addresses()?;
         Ok(addresses.iter().filter(|(link, _)| link == name).all(|(_, net)| self.is_delivered_here(net.addr())))
-    }
-
-    /// Whether packets to an address are for this namespace: of a new address of ours they are
-    /// only when the kernel has made the route to it.
-    fn is_delivered_here(&self, address: IpAddr) -> bool {
-        let mut fixed = [0; 12];
-        fixed[0] = family(address);
-        fixed[1] = if address.is_ipv4() { 32 } else { 128 };
-        let mut message = Message::new(libc::RTM_GETROUTE, 0, &fixed);
-        message.attribute(RTA_DST, &octets(address));
-        let found = self.socket.answered(message).unwrap_or_default();
-        found.first().is_some_and(|(_, content)| content.get(7) == Some(&libc::RTN_LOCAL))
     }
 
     fn set_flags(&self, name: &str, flags: u32) -> io::Result<()> {
@@ -241,32 +167,6 @@ impl Links {
         let mut message = Message::new(kind, flags, &fixed);
         message.attribute(IFA_LOCAL, &octets(address.addr())).attribute(IFA_ADDRESS, &octets(address.addr()));
         message.attribute(IFA_FLAGS, &IFA_F_NODAD.to_ne_bytes());
-        self.socket.request(message)
-    }
-
-    fn new_route(&self, route: &Route) -> io::Result<()> {
-        let scope = if route.via.is_none() { libc::RT_SCOPE_LINK } else { libc::RT_SCOPE_UNIVERSE };
-        let flags = if route.on_link { RTNH_F_ONLINK } else { 0 };
-        let mut message =
-            Message::new(libc::RTM_NEWROUTE, F_CREATE | F_REPLACE, &route_header(route.destination, scope, flags));
-        message.attribute(RTA_DST, &octets(route.destination.network()));
-        match route.via {
-            None => {}
-            Some(via) if family(via) == family(route.destination.addr()) => {
-                message.attribute(RTA_GATEWAY, &octets(via));
-            }
-            Some(via) => {
-                let mut value = u16::from(family(via)).to_ne_bytes().to_vec();
-                value.extend(octets(via));
-                message.attribute(RTA_VIA, &value);
-            }
-        }
-        if let Some(device) = &route.device {
-            message.attribute(RTA_OIF, &self.index(device)?.to_ne_bytes());
-        }
-        if let Some(source) = route.source {
-            message.attribute(RTA_PREFSRC, &octets(source));
-        }
         self.socket.request(message)
     }
 
@@ -291,19 +191,6 @@ impl Links {
     }
 }
 
-/// Readies a new namespace: loopback up, and IPv6 addresses of the links that
-/// are still to come usable at once. Without it a link's own IPv6 address is
-/// on probation for two seconds, and who forwards to it cannot even ask for
-/// its neighbour. Call it before the first link is made.
-pub fn settle(netns: &Netns) -> io::Result<()> {
-    Links::open(netns)?.up("lo")?;
-    match set_kernel_setting(netns, "net/ipv6/conf/default/accept_dad", "0") {
-        // A kernel without IPv6 has no such setting.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
 /// Makes a veth pair with its ends in two namespaces. Both ends are down.
 pub fn create_veth(one: VethEnd<'_>, other: VethEnd<'_>) -> io::Result<()> {
     let act = || {
@@ -324,30 +211,6 @@ pub fn create_veth(one: VethEnd<'_>, other: VethEnd<'_>) -> io::Result<()> {
     act().map_err(|error| about(error, format_args!("make the veth pair {} and {}", one.name, other.name)))
 }
 
-/// Writes a kernel setting of a namespace, such as
-/// `("net/ipv4/ip_forward", "1")` or `("net/ipv4/conf/all/rp_filter", "0")`.
-/// Only names under `net/` are per namespace, others are refused.
-pub fn set_kernel_setting(netns: &Netns, name: &str, value: &str) -> io::Result<()> {
-    let path = setting_path(name)?;
-    netns.run(|| fs::write(&path, value))?.map_err(|error| about(error, format_args!("set {name} to {value}")))
-}
-
-/// Reads a kernel setting of a namespace.
-pub fn kernel_setting(netns: &Netns, name: &str) -> io::Result<String> {
-    let path = setting_path(name)?;
-    let value = netns.run(|| fs::read_to_string(&path))?.map_err(|error| about(error, format_args!("read {name}")))?;
-    Ok(value.trim_end().to_owned())
-}
-
-fn setting_path(name: &str) -> io::Result<std::path::PathBuf> {
-    let path = Path::new(name);
-    let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-    if !plain || !name.starts_with("net/") {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is not a setting of a namespace")));
-    }
-    Ok(Path::new("/proc/sys").join(path))
-}
-
 fn parse_address(content: &[u8]) -> Option<(u32, IpNet)> {
     let prefix_len = *content.get(1)?;
     let rest = content.get(8..)?;
@@ -361,18 +224,6 @@ fn link_header(index: u32, flags: u32, change: u32) -> [u8; 16] {
     fixed[4..8].copy_from_slice(&index.to_ne_bytes());
     fixed[8..12].copy_from_slice(&flags.to_ne_bytes());
     fixed[12..16].copy_from_slice(&change.to_ne_bytes());
-    fixed
-}
-
-fn route_header(destination: IpNet, scope: u8, flags: u32) -> [u8; 12] {
-    let mut fixed = [0; 12];
-    fixed[0] = family(destination.addr());
-    fixed[1] = destination.prefix_len();
-    fixed[4] = libc::RT_TABLE_MAIN;
-    fixed[5] = PROTOCOL_STATIC;
-    fixed[6] = scope;
-    fixed[7] = libc::RTN_UNICAST;
-    fixed[8..12].copy_from_slice(&flags.to_ne_bytes());
     fixed
 }
 
