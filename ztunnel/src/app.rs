@@ -22,7 +22,7 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 
 use crate::admin::{self, PodState, Sources};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::dns::{self, Resolver, Zone};
 use crate::live::{self, Live};
 use crate::node::{CurrentView, LocalPods, Node};
@@ -75,7 +75,7 @@ async fn start(process: Process) -> anyhow::Result<Workers> {
     let opener = opener(&config, &node, &servers, counted.dns);
     let handles = workers.handles().to_vec();
     let client = Client::new(opener, handles, config.agent.clone(), process.ready.clone(), counted.node);
-    serve_operators(&config, &node, client.pending(), Exposition::new(registry), &process).await?;
+    serve_operators(&node, client.pending(), Exposition::new(registry), &process).await?;
 
     // No pod is served before the first view: everything would look like a stranger.
     let pods = process.clone();
@@ -194,7 +194,6 @@ fn opener(config: &Config, node: &Arc<Node>, servers: &[SocketAddr], metrics: Dn
 
 /// Health, metrics, and what an operator may ask.
 async fn serve_operators(
-    config: &Config,
     node: &Arc<Node>,
     pending: Pending,
     exposition: Exposition,
@@ -206,7 +205,7 @@ async fn serve_operators(
         certificates: node.certificates.clone(),
         pods: Arc::new(move || pod_states(&pods, &pending)),
         reporter: node.reporter.clone(),
-        config: serde_json::json!({ "config": format!("{config:?}") }),
+        config: config::shown(&env::ProcessEnvironment),
     };
     let everywhere = |port: u16| async move {
         match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {

@@ -183,6 +183,16 @@ pub fn keys() -> Vec<Row> {
     ]
 }
 
+/// Every key with its value, for an operator to read. A token that is written out is left out.
+pub fn shown(strings: &dyn Strings) -> serde_json::Value {
+    let value = |row: &Row| {
+        let text = strings.value(row.name).filter(|text| !text.is_empty()).unwrap_or_else(|| row.default.to_owned());
+        let secret = row.name == AUTH_TOKEN.row.name && matches!(file_or_literal(text.clone()), Source::Literal(_));
+        if secret { "(given)".to_owned() } else { text }
+    };
+    keys().iter().map(|row| (row.name.to_owned(), value(row).into())).collect::<serde_json::Map<_, _>>().into()
+}
+
 /// The whole configuration.
 #[derive(Clone, Debug)]
 pub struct Config {

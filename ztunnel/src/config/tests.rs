@@ -74,6 +74,17 @@ fn every_mistake_is_told() {
 }
 
 #[test]
+fn what_is_shown_has_no_token_in_it() {
+    let strings: BTreeMap<String, String> =
+        [("AUTH_TOKEN", "secret"), ("NODE_NAME", "n1")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let shown = shown(&strings);
+    assert_eq!(shown["NODE_NAME"], "n1");
+    assert_eq!(shown["AUTH_TOKEN"], "(given)");
+    assert_eq!(shown["SECRET_TTL"], "24h");
+    assert_eq!(super::shown(&BTreeMap::new())["AUTH_TOKEN"], "/var/run/secrets/tokens/istio-token");
+}
+
+#[test]
 fn each_key_is_documented_once() {
     let mut names: Vec<_> = keys().iter().map(|row| row.name).collect();
     names.sort_unstable();

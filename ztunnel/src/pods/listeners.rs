@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::protocol::Pod;
 use crate::limits::{ACCEPT_PAUSE, FIRST_CERTIFICATE_DEADLINE, LAST_WORDS};
 use crate::live::{Breaker, Cause};
+use crate::net::links::set_kernel_setting;
 use crate::net::netns::Netns;
 use crate::net::sockets::{Options, Sockets};
 use crate::node::{LocalPod, Node};
@@ -31,6 +32,9 @@ pub const OUTBOUND_PORT: u16 = 15001;
 pub const PLAINTEXT_PORT: u16 = 15006;
 /// Tunnels to the pod.
 pub const HBONE_PORT: u16 = 15008;
+
+/// Lets connections that wait for a listener go over to another of its port when it closes.
+const MIGRATE: &str = "net/ipv4/tcp_migrate_req";
 
 /// What all pods' listeners have in common.
 #[derive(Clone)]
@@ -82,6 +86,11 @@ impl Opener {
     /// Opens the listeners of a pod on a worker, and serves them.
     pub async fn open(&self, pod: Pod, netns: Option<Arc<Netns>>, worker: &Handle) -> Result<Listening, OpenError> {
         let identity = Identity::new(&self.node.settings.trust_domain, &pod.namespace, &pod.service_account)?;
+        if let Some(netns) = &netns
+            && let Err(error) = set_kernel_setting(netns, MIGRATE, "1")
+        {
+            tracing::debug!(pod = &*pod.name, %error, "who waits for a listener that closes may be reset");
+        }
         // The certificate is asked for while the sockets are made.
         self.node.certificates.warm(&identity);
         let (opener, dns_worker) = (self.clone(), worker.clone());

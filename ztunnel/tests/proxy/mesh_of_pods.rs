@@ -16,7 +16,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use ztunnel::dns::Resolver;
 use ztunnel::live::Live;
-use ztunnel::net::links::set_kernel_setting;
 use ztunnel::net::netns::Netns;
 use ztunnel::net::redirect::{self, Redirect};
 use ztunnel::net::sockets::Options;
@@ -85,7 +84,6 @@ impl MeshOfPods {
         let world = World::new(NAMES.len());
         for netns in &world.pods[..OUTSIDE] {
             redirect::apply(netns, &Redirect { dns: false, ..Redirect::default() }).expect("redirected");
-            set_kernel_setting(netns, "net/ipv4/tcp_migrate_req", "1").expect("set");
         }
         let ca = Arc::new(FakeCa::new());
         let changed = &settings;
