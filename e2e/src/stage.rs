@@ -116,7 +116,10 @@ impl Stage {
 
     /// The lab stays when this stage is dropped.
     pub fn keep(&mut self) {
-        std::mem::forget(self.lab.take());
+        let kept = self.lab.take().map(Lab::keep);
+        if let Some(Err(error)) = kept {
+            eprintln!("the lab is not kept: {error}");
+        }
     }
 
     /// Fails when the lab ended behind our back.

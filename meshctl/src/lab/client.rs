@@ -384,6 +384,15 @@ impl Lab {
         self.run_dir.name()
     }
 
+    /// Lets the lab go on after this process has ended, until
+    /// `meshctl lab down`.
+    pub fn keep(mut self) -> Result<(), LabError> {
+        self.ask(&Request::Keep)?;
+        // The line that the lab hangs on is let go of without waiting.
+        drop(self.started.take());
+        Ok(())
+    }
+
     /// Whether the process that stands outside has ended.
     pub fn has_ended(&mut self) -> bool {
         match &mut self.started {
@@ -399,7 +408,9 @@ impl Lab {
     }
 
     fn end(&mut self) -> Result<(), LabError> {
-        let _ = dial::ask(&self.run_dir, &Request::Down);
+        let asked = dial::ask(&self.run_dir, &Request::Down);
+        // It took the order and never answered.
+        let hangs = asked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
         if let Some((mut child, line)) = self.started.take() {
             drop(line);
             let deadline = Instant::now() + END_DEADLINE;
@@ -410,16 +421,16 @@ impl Lab {
             let _ = child.kill();
             let _ = child.wait();
         }
-        self.wait_gone()
+        self.wait_gone(hangs)
     }
 
-    fn wait_gone(&self) -> Result<(), LabError> {
+    fn wait_gone(&self, hangs: bool) -> Result<(), LabError> {
         let deadline = Instant::now() + END_DEADLINE;
         while self.run_dir.exists() {
             match self.run_dir.lock() {
                 // Nobody holds it: what is left was left by a crash.
                 Ok(_lock) => self.run_dir.remove()?,
-                Err(RunDirError::Running(_)) if Instant::now() > deadline => {
+                Err(RunDirError::Running(_)) if hangs || Instant::now() > deadline => {
                     self.kill_outside()?;
                 }
                 Err(RunDirError::Running(_)) => {}

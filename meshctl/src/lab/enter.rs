@@ -1,12 +1,10 @@
 //! The way into a lab: three processes, each with one duty.
 //!
-//! - *outside* ([`enter`]): the program a person started. It makes new user
-//!   (unless root), mount, process, IPC and host-name namespaces, starts the
-//!   first process inside and passes signals on. It stays in the host's
-//!   network.
+//! - *outside* ([`enter`]): makes new user (unless root), process, IPC and
+//!   host-name namespaces, starts the first process inside, passes signals
+//!   on, and removes the lab's directory when all is over.
 //! - *first* ([`first`]): process 1 of the lab. It makes the lab's own
-//!   network, mounts what is private to it, starts the supervisor, and reaps
-//!   orphans. When it ends, by whatever cause, the kernel ends every process
+//!   network and mounts, starts the supervisor, and reaps orphans. When it ends, by whatever cause, the kernel ends every process
 //!   of the lab, and with them every namespace, link and rule.
 //! - *supervisor*: everything else.
 //!
@@ -73,7 +71,7 @@ pub(crate) fn own_part(name: &str) -> io::Result<Command> {
 /// process has a second thread.
 pub(crate) fn enter(run_dir: &RunDir) -> Result<ExitCode, EnterError> {
     let (uid, gid) = (geteuid(), getegid());
-    let rest = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    let rest = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
     if uid.is_root() {
         unshare(rest).map_err(|errno| EnterError::Namespaces { what: "namespaces", errno })?;
     } else {
@@ -98,7 +96,10 @@ pub(crate) fn first(run_dir: &RunDir) -> Result<ExitCode, EnterError> {
     // If the outside process is killed, the lab must not go on without it.
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|errno| EnterError::Namespaces { what: "the tie to the outside process", errno })?;
-    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| EnterError::Namespaces { what: "a network", errno })?;
+    // Mounts are made in a namespace that ends with the lab: the outside
+    // process could not remove the lab's directory while it saw them.
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
+        .map_err(|errno| EnterError::Namespaces { what: "a network and mounts", errno })?;
     keep_mounts_to_ourselves()?;
     // Where a fresh /proc is forbidden (some containers) the old one serves:
     // nothing in the lab depends on process numbers read from it.

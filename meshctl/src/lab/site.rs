@@ -1,6 +1,7 @@
 //! What every part of a running lab may use.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -22,6 +23,8 @@ pub(crate) struct Site {
     pub base_env: BTreeMap<String, String>,
     /// How long service-account tokens hold.
     pub token_lifetime: Duration,
+    /// The lab goes on without whoever started it.
+    pub kept: AtomicBool,
     objects: Mutex<Arc<Objects>>,
     tokens: Mutex<Option<Arc<TokenIssuer>>>,
 }
@@ -34,7 +37,16 @@ impl Site {
         base_env: BTreeMap<String, String>,
         token_lifetime: Duration,
     ) -> Self {
-        Self { run_dir, world, mesh, base_env, token_lifetime, objects: Mutex::default(), tokens: Mutex::default() }
+        Self {
+            run_dir,
+            world,
+            mesh,
+            base_env,
+            token_lifetime,
+            kept: AtomicBool::new(false),
+            objects: Mutex::default(),
+            tokens: Mutex::default(),
+        }
     }
 
     /// From now on these are the lab's objects.

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use chassis::task;
 use chassis::telemetry::{self, Format};
@@ -87,13 +88,13 @@ async fn run(run_dir: RunDir, options: Options) -> Result<(), StartError> {
     let mut supervisor = Supervisor::new(site.clone(), options);
     supervisor.load().map_err(StartError::Manifests)?;
     // The socket is there once the lab can be spoken to, and not before.
-    let _served = task::spawn("control socket", serve(site, orders.clone()));
-    let _watched = task::spawn("starter", end_with_starter(orders));
+    let _served = task::spawn("control socket", serve(site.clone(), orders.clone()));
+    let _watched = task::spawn("starter", end_with_starter(site, orders));
     supervisor.run(ordered).await.map_err(StartError::Runtime)
 }
 
 /// Orders the end once standard input is at its end.
-async fn end_with_starter(orders: mpsc::Sender<Order>) {
+async fn end_with_starter(site: Arc<Site>, orders: mpsc::Sender<Order>) {
     let opened = io::stdin().as_fd().try_clone_to_owned().and_then(|fd| pipe::Receiver::from_file(File::from(fd)));
     // Not a pipe: started by hand, nobody to wait for.
     let Ok(stdin) = opened else { return };
@@ -108,5 +109,7 @@ async fn end_with_starter(orders: mpsc::Sender<Order>) {
             _ => {}
         }
     }
-    let _ = orders.send(Order::Down).await;
+    if !site.kept.load(Ordering::Relaxed) {
+        let _ = orders.send(Order::Down).await;
+    }
 }

@@ -10,8 +10,9 @@ use super::fds;
 use super::protocol::{Reply, Request};
 use crate::lab::rundir::RunDir;
 
-/// An order other than a command is carried out within this time.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+/// An order other than a command is carried out within this time, or the lab
+/// hangs.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A connection on which a request was made.
 #[derive(Debug)]

@@ -63,6 +63,8 @@ pub enum Request {
         /// Which node's.
         node: String,
     },
+    /// Go on when the process that started the lab ends.
+    Keep,
     /// End the lab.
     Down,
 }

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chassis::task;
@@ -109,6 +110,10 @@ async fn simple(site: &Site, orders: &mpsc::Sender<Order>, request: Request) -> 
         Request::Replace { node } => {
             let done = ask(orders, |answer| Order::Replace { node, answer }).await;
             done.map(|done| done.map_or_else(refused, |pod| Reply::Replacing { pod }))
+        }
+        Request::Keep => {
+            site.kept.store(true, Ordering::Relaxed);
+            Ok(Reply::Done)
         }
         Request::Down => orders.send(Order::Down).await.map(|()| Reply::Done).map_err(|_| Reply::Done),
         Request::Exec { .. } | Request::Signal { .. } => {
