@@ -25,7 +25,8 @@
 //!   Without a field it has no rule; `anyone` is a rule that matches all. A further line of
 //!   the same name adds a rule, a line `and NAME …` a clause, a line `or NAME …` a match.
 //!
-//! A waypoint or gateway is `ns/host[:port]` or an address `[network/]ip[:port]`.
+//! A waypoint or gateway is the name of a service of the namespace, `ns/host`, or an address
+//! `[network/]ip`, each with `:port` if it is not 15008.
 
 mod parse;
 
