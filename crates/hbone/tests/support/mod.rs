@@ -25,7 +25,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Far more than anything takes, for machines that do much else.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for what a test is about, but not for ever.
 pub async fn soon<T>(what: impl Future<Output = T>) -> T {
