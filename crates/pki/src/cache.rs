@@ -8,6 +8,7 @@ use crate::{
     chain::Certificate,
     clock::Clock,
     limits::{CERTIFY_DEADLINE, FETCH_WAIT_MAX, IDENTITIES_MAX},
+    revocation::Revocations,
     schedule::{Next, Priority, Schedule, Ticket, Validity},
 };
 use mesh::Identity;
@@ -108,6 +109,7 @@ pub struct CertificateCache {
 pub struct Driver {
     shared: Arc<Shared>,
     authority: Arc<dyn Authority>,
+    revocations: Revocations,
 }
 
 struct Shared {
@@ -136,7 +138,7 @@ impl CertificateCache {
     /// An empty cache, and the driver to be spawned for it.
     pub fn new(authority: Arc<dyn Authority>, clock: Arc<dyn Clock>) -> (Self, Driver) {
         let shared = Arc::new(Shared { state: Mutex::default(), clock, wanted: Notify::new() });
-        (Self { shared: Arc::clone(&shared) }, Driver { shared, authority })
+        (Self { shared: Arc::clone(&shared) }, Driver { shared, authority, revocations: Revocations::none() })
     }
 
     /// The certificate of `identity`. If there is none that holds, waits until the request that is
@@ -268,6 +270,11 @@ impl State {
 }
 
 impl Driver {
+    /// The certificates from here on believe nobody whom these lists revoke.
+    pub fn heeding(self, revocations: Revocations) -> Self {
+        Self { revocations, ..self }
+    }
+
     /// Fetches and renews. Ends only when dropped.
     pub async fn run(self) {
         let mut asking = JoinSet::new();
@@ -293,7 +300,7 @@ impl Driver {
                 () = sleep(pause.unwrap_or_default()), if pause.is_some() => continue,
             };
             let (id, answer) = match joined {
-                Ok((id, Ok(answer))) => (id, answer),
+                Ok((id, Ok(answer))) => (id, answer.map(|certificate| certificate.heeding(&self.revocations))),
                 Ok((id, Err(_))) => (id, Err(CertificateError::TimedOut)),
                 Err(panicked) => (panicked.id(), Err(CertificateError::CannotAsk(panicked.to_string()))),
             };

@@ -1,6 +1,10 @@
 //! What a workload proves itself with: a private key, the chain above it, and the roots it trusts.
 
-use crate::chain::{self, Certificate, ChainError};
+use crate::{
+    chain::{self, Certificate, ChainError},
+    revocation::Revocations,
+    tls::ServerEnd,
+};
 use mesh::Identity;
 use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor};
@@ -17,7 +21,8 @@ pub struct WorkloadCertificate {
     roots: Vec<Certificate>,
     anchors: Arc<Vec<TrustAnchor<'static>>>,
     key: Arc<CertifiedKey>,
-    server: OnceLock<Arc<rustls::ServerConfig>>,
+    revocations: Revocations,
+    server: OnceLock<Arc<ServerEnd>>,
 }
 
 /// Why an authority's answer is no certificate of ours.
@@ -68,7 +73,14 @@ impl WorkloadCertificate {
         let signing = signing.map_err(|e| CertificateRefused::OtherKey(e.to_string()))?;
         let key = CertifiedKey::new(chain.iter().map(|c| c.der.clone()).collect(), signing);
         key.keys_match().map_err(|e| CertificateRefused::OtherKey(e.to_string()))?;
-        Ok(Self { identity, chain, roots, anchors: Arc::new(anchors), key: Arc::new(key), server: OnceLock::new() })
+        let (anchors, key) = (Arc::new(anchors), Arc::new(key));
+        let (revocations, server) = (Revocations::none(), OnceLock::new());
+        Ok(Self { identity, chain, roots, anchors, key, revocations, server })
+    }
+
+    /// The same, whose owner believes nobody whom these lists revoke.
+    pub fn heeding(self, revocations: &Revocations) -> Self {
+        Self { revocations: revocations.clone(), server: OnceLock::new(), ..self }
     }
 
     /// Who this certificate names.
@@ -109,9 +121,13 @@ impl WorkloadCertificate {
         &self.key
     }
 
-    /// The server configuration of this certificate, built by the first who asks: a listener asks
-    /// for each connection, and it is always the same.
-    pub(crate) fn server(&self, build: impl FnOnce() -> rustls::ServerConfig) -> Arc<rustls::ServerConfig> {
+    pub(crate) fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
+    /// The server's end of this certificate, built by the first who asks: a listener asks for each
+    /// connection, and it is always the same.
+    pub(crate) fn server(&self, build: impl FnOnce() -> ServerEnd) -> Arc<ServerEnd> {
         Arc::clone(self.server.get_or_init(|| Arc::new(build())))
     }
 }

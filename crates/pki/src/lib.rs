@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`clock`] · [`csr`] (what a workload sends to the authority) · [`chain`]
 //! (reading X.509 that others sent) · [`certificate`] (a key, its chain and the roots) ·
-//! [`verify`] (is the peer who it says? yields a [`verify::Peer`]) · [`tls`] (the two ends of
+//! [`revocation`] · [`verify`]
+//! (is the peer who it says? yields a [`verify::Peer`]) · [`tls`] (the two ends of
 //! a tunnel's handshake) · [`schedule`] (pure: which certificate next, and when) · [`cache`]
 //! (drives the schedule) · [`control_plane`] (a channel to it, with its credentials) ·
 //! [`ca_client`] and [`ca_server`] (both ends of the certificate RPC) · [`issue`] (a request
@@ -21,6 +22,7 @@ pub mod control_plane;
 pub mod csr;
 pub mod issue;
 pub mod limits;
+pub mod revocation;
 pub mod schedule;
 pub mod tls;
 pub mod verify;

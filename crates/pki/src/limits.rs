@@ -56,3 +56,6 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Largest root or token file that is read: a bundle of a hundred roots is 200 KiB.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How often the file of revocation lists is looked at: revoked peers are cut off within this time.
+pub const REVOCATION_LOOK: Duration = Duration::from_millis(500);

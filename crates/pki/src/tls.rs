@@ -6,8 +6,8 @@
 
 use crate::{
     certificate::WorkloadCertificate,
-    clock::{Clock, SystemClock, TlsTime},
-    verify::{ClientVerifier, Peer, PeerRefused, ServerVerifier, refusal},
+    clock::{Clock, SystemClock, TlsTime, unix_time},
+    verify::{ClientVerifier, End, Peer, PeerRefused, ServerVerifier, Trust, refusal},
 };
 use mesh::Identity;
 use rustls::{
@@ -70,51 +70,63 @@ pub enum HandshakeError {
     Io(std::io::Error),
 }
 
+/// The server's end of tunnels. It always verifies: there is no other way to make one.
+#[derive(Clone)]
+pub struct ServerEnd {
+    config: Arc<rustls::ServerConfig>,
+    trust: Trust,
+    clock: Arc<dyn Clock>,
+}
+
+/// The client's end of tunnels. It always verifies: there is no other way to make one.
+#[derive(Clone)]
+pub struct ClientEnd {
+    config: Arc<rustls::ClientConfig>,
+    trust: Trust,
+    clock: Arc<dyn Clock>,
+}
+
 /// What a pod's tunnel listener says: mutual TLS, peers of the same trust domain.
 /// Built once for each certificate.
-pub fn server_config(certificate: &WorkloadCertificate) -> Arc<rustls::ServerConfig> {
+pub fn server_config(certificate: &WorkloadCertificate) -> Arc<ServerEnd> {
     certificate.server(|| server_config_at(certificate, Arc::new(SystemClock)))
 }
 
 /// As [`server_config`], by another clock.
-pub fn server_config_at(certificate: &WorkloadCertificate, clock: Arc<dyn Clock>) -> rustls::ServerConfig {
+pub fn server_config_at(certificate: &WorkloadCertificate, clock: Arc<dyn Clock>) -> ServerEnd {
     let mut config =
         rustls::ServerConfig::builder_with_details(Arc::clone(&PROVIDER), Arc::new(TlsTime(Arc::clone(&clock))))
             .with_protocol_versions(&[&TLS13])
             .expect("our cipher suites are those of TLS 1.3")
             .with_client_cert_verifier(Arc::new(ClientVerifier::new(certificate)))
-            .with_cert_resolver(Arc::new(Unexpired::new(certificate, clock)));
+            .with_cert_resolver(Arc::new(Unexpired::new(certificate, Arc::clone(&clock))));
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.ignore_client_order = true;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
-    config
+    ServerEnd { config: Arc::new(config), trust: Trust::of(certificate), clock }
 }
 
 /// What a pod says when it opens a tunnel to one of `expected`. Nobody is expected if that is empty.
-pub fn client_config(certificate: &WorkloadCertificate, expected: &[Identity]) -> Arc<rustls::ClientConfig> {
+pub fn client_config(certificate: &WorkloadCertificate, expected: &[Identity]) -> Arc<ClientEnd> {
     Arc::new(client_config_at(certificate, expected, Arc::new(SystemClock)))
 }
 
 /// As [`client_config`], by another clock.
-pub fn client_config_at(
-    certificate: &WorkloadCertificate,
-    expected: &[Identity],
-    clock: Arc<dyn Clock>,
-) -> rustls::ClientConfig {
+pub fn client_config_at(certificate: &WorkloadCertificate, expected: &[Identity], clock: Arc<dyn Clock>) -> ClientEnd {
     let mut config =
         rustls::ClientConfig::builder_with_details(Arc::clone(&PROVIDER), Arc::new(TlsTime(Arc::clone(&clock))))
             .with_protocol_versions(&[&TLS13])
             .expect("our cipher suites are those of TLS 1.3")
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(certificate, expected)))
-            .with_client_cert_resolver(Arc::new(Unexpired::new(certificate, clock)));
+            .with_client_cert_resolver(Arc::new(Unexpired::new(certificate, Arc::clone(&clock))));
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.enable_sni = false;
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
-    config
+    ClientEnd { config: Arc::new(config), trust: Trust::of(certificate), clock }
 }
 
 /// What the control plane says to those who connect to it: TLS 1.3 and HTTP/2 with the certificate that
@@ -135,10 +147,10 @@ pub fn serving_config(resolver: Arc<dyn ResolvesServerCert>) -> rustls::ServerCo
 /// The server's end of the handshake. The caller gives the deadline.
 pub async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
     io: IO,
-    config: Arc<rustls::ServerConfig>,
+    end: Arc<ServerEnd>,
 ) -> Result<(tokio_rustls::server::TlsStream<IO>, Peer), HandshakeError> {
-    let stream = tokio_rustls::TlsAcceptor::from(config).accept(io).await.map_err(failed)?;
-    let peer = proven(stream.get_ref().1)?;
+    let stream = tokio_rustls::TlsAcceptor::from(Arc::clone(&end.config)).accept(io).await.map_err(failed)?;
+    let peer = proven(stream.get_ref().1, &end.trust, End::Client, &*end.clock)?;
     Ok((stream, peer))
 }
 
@@ -148,23 +160,23 @@ pub async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
 /// as an error of the first read.
 pub async fn connect<IO: AsyncRead + AsyncWrite + Unpin>(
     io: IO,
-    config: Arc<rustls::ClientConfig>,
+    end: Arc<ClientEnd>,
 ) -> Result<(tokio_rustls::client::TlsStream<IO>, Peer), HandshakeError> {
     // The API wants a name. It is neither sent (no SNI) nor compared (the verifier looks at the SPIFFE URI).
     let name = ServerName::from(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let stream = tokio_rustls::TlsConnector::from(config).connect(name, io).await.map_err(failed)?;
-    let peer = proven(stream.get_ref().1)?;
+    let stream = tokio_rustls::TlsConnector::from(Arc::clone(&end.config)).connect(name, io).await.map_err(failed)?;
+    let peer = proven(stream.get_ref().1, &end.trust, End::Server, &*end.clock)?;
     Ok((stream, peer))
 }
 
 /// Who is at the other end, once the handshake is over.
-fn proven(session: &CommonState) -> Result<Peer, HandshakeError> {
+fn proven(session: &CommonState, trust: &Trust, end: End, clock: &dyn Clock) -> Result<Peer, HandshakeError> {
     // rustls refuses another protocol, but lets pass a peer that names none.
     if session.alpn_protocol() != Some(ALPN) {
         return Err(HandshakeError::NoHttp2);
     }
     let certificates = session.peer_certificates().ok_or(HandshakeError::NoCertificate)?;
-    Ok(Peer::of_handshake(certificates)?)
+    Ok(Peer::of_handshake(certificates, trust.clone(), end, unix_time(clock.now().wall))?)
 }
 
 /// What a failed handshake means.

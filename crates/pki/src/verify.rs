@@ -4,25 +4,34 @@
 //! must say that it is meant for the end of the connection where it stands. Host names are never
 //! looked at.
 
+mod handshake;
+
+pub(crate) use handshake::{ClientVerifier, ServerVerifier, refusal};
+
 use crate::{
     certificate::WorkloadCertificate,
     chain::{self, ChainError},
     limits::PEER_CHAIN_MAX,
+    revocation::{Lists, Revocations},
 };
 use mesh::Identity;
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature},
-    server::danger::{ClientCertVerified, ClientCertVerifier},
-};
-use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use std::{fmt, sync::Arc};
 
 /// Who is at the other end of a handshake that succeeded. Nothing else makes one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Peer {
     identity: Identity,
+    /// How it proved that, to be looked at again when certificates are revoked.
+    proof: Arc<Proof>,
+}
+
+struct Proof {
+    shown: Vec<CertificateDer<'static>>,
+    trust: Trust,
+    end: End,
+    at: UnixTime,
 }
 
 impl Peer {
@@ -31,11 +40,33 @@ impl Peer {
         &self.identity
     }
 
-    /// The peer of a completed handshake: rustls keeps these certificates only if a verifier of
-    /// this module took them.
-    pub(crate) fn of_handshake(certificates: &[CertificateDer<'_>]) -> Result<Self, PeerRefused> {
-        let leaf = certificates.first().ok_or_else(|| PeerRefused::Untrusted("no certificate".into()))?;
-        Ok(Self { identity: chain::identity(leaf)? })
+    /// The peer of a completed handshake: rustls keeps `shown` only if a verifier of this module,
+    /// made of the same certificate of ours, took it.
+    pub(crate) fn of_handshake(
+        shown: &[CertificateDer<'static>],
+        trust: Trust,
+        end: End,
+        at: UnixTime,
+    ) -> Result<Self, PeerRefused> {
+        let leaf = shown.first().ok_or_else(|| PeerRefused::Untrusted("no certificate".into()))?;
+        let identity = chain::identity(leaf)?;
+        Ok(Self { identity, proof: Arc::new(Proof { shown: shown.to_vec(), trust, end, at }) })
+    }
+
+    /// Resolves when a certificate that the peer showed has been revoked: its connection is then to be
+    /// closed. Never resolves otherwise; that certificates end is no reason to end a connection.
+    pub async fn revoked(&self) {
+        let mut revocations = self.proof.trust.revocations.clone();
+        while !self.is_revoked(&revocations.now()) {
+            revocations.changed().await;
+        }
+    }
+
+    fn is_revoked(&self, lists: &Lists) -> bool {
+        // At the time of the handshake it held in all other respects.
+        let Proof { shown, trust, end, at } = &*self.proof;
+        let Some((leaf, above)) = shown.split_first() else { return true };
+        verify(&trust.anchors, leaf, above, *end, *at, lists) == Err(PeerRefused::Revoked)
     }
 }
 
@@ -54,6 +85,9 @@ pub enum PeerRefused {
     /// It comes from another root.
     #[error("the peer's certificate does not come from a root of this mesh")]
     UnknownRoot,
+    /// Its authority has taken it back.
+    #[error("the peer's certificate has been revoked")]
+    Revoked,
     /// A broken signature, a constraint of a CA, an unknown critical extension and the like.
     #[error("the peer's certificate does not hold: {0}")]
     Untrusted(String),
@@ -79,6 +113,19 @@ pub enum PeerRefused {
     },
 }
 
+/// What we believe: the roots, less what is revoked.
+#[derive(Clone)]
+pub(crate) struct Trust {
+    pub(crate) anchors: Arc<Vec<TrustAnchor<'static>>>,
+    pub(crate) revocations: Revocations,
+}
+
+impl Trust {
+    pub(crate) fn of(ours: &WorkloadCertificate) -> Self {
+        Self { anchors: Arc::clone(ours.anchors()), revocations: ours.revocations().clone() }
+    }
+}
+
 /// Which end of the connection the peer stands at.
 #[derive(Clone, Copy)]
 pub(crate) enum End {
@@ -93,6 +140,7 @@ pub(crate) fn verify(
     intermediates: &[CertificateDer<'_>],
     end: End,
     now: UnixTime,
+    lists: &Lists,
 ) -> Result<Identity, PeerRefused> {
     if intermediates.len() >= PEER_CHAIN_MAX {
         return Err(PeerRefused::ChainTooLong(intermediates.len() + 1));
@@ -102,7 +150,10 @@ pub(crate) fn verify(
         End::Server => webpki::KeyUsage::server_auth(),
     };
     let entity = webpki::EndEntityCert::try_from(leaf).map_err(untrusted)?;
-    entity.verify_for_usage(algorithms().all, anchors, intermediates, now, usage, None, None).map_err(untrusted)?;
+    lists.with_options(|revocation| {
+        let path = entity.verify_for_usage(algorithms().all, anchors, intermediates, now, usage, revocation, None);
+        path.map_err(untrusted).map(|_| ())
+    })?;
     // Path building takes a certificate that says nothing of its purpose. We do not. That is asked
     // here of the leaf alone, since the same demand there would also be put to the intermediates.
     let leaf = chain::leaf(leaf)?;
@@ -118,163 +169,26 @@ fn untrusted(error: webpki::Error) -> PeerRefused {
     match error {
         Error::CertExpired { .. } => PeerRefused::Expired,
         Error::CertNotValidYet { .. } => PeerRefused::NotYetValid,
+        Error::CertRevoked => PeerRefused::Revoked,
         Error::UnknownIssuer => PeerRefused::UnknownRoot,
         other => PeerRefused::Untrusted(other.to_string()),
     }
 }
 
+impl PartialEq for Peer {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity == other.identity && self.proof.shown == other.proof.shown
+    }
+}
+
+impl Eq for Peer {}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
 fn algorithms() -> WebPkiSupportedAlgorithms {
     crate::tls::PROVIDER.signature_verification_algorithms
-}
-
-/// Takes clients of one trust domain.
-pub(crate) struct ClientVerifier {
-    anchors: Arc<Vec<TrustAnchor<'static>>>,
-    trust_domain: mesh::Str,
-}
-
-impl ClientVerifier {
-    pub(crate) fn new(ours: &WorkloadCertificate) -> Self {
-        Self { anchors: Arc::clone(ours.anchors()), trust_domain: ours.identity().trust_domain().clone() }
-    }
-
-    fn decide(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), PeerRefused> {
-        let peer = verify(&self.anchors, leaf, intermediates, End::Client, now)?;
-        if *peer.trust_domain() == self.trust_domain {
-            Ok(())
-        } else {
-            Err(PeerRefused::TrustDomain { peer, ours: self.trust_domain.to_string() })
-        }
-    }
-}
-
-/// Takes servers that are one of those expected.
-pub(crate) struct ServerVerifier {
-    anchors: Arc<Vec<TrustAnchor<'static>>>,
-    expected: Box<[Identity]>,
-}
-
-impl ServerVerifier {
-    pub(crate) fn new(ours: &WorkloadCertificate, expected: &[Identity]) -> Self {
-        Self { anchors: Arc::clone(ours.anchors()), expected: expected.into() }
-    }
-
-    fn decide(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), PeerRefused> {
-        let peer = verify(&self.anchors, leaf, intermediates, End::Server, now)?;
-        if self.expected.contains(&peer) { Ok(()) } else { Err(PeerRefused::Unexpected { peer }) }
-    }
-}
-
-impl ClientCertVerifier for ClientVerifier {
-    // No hints: they would tell any stranger the names of our roots, and every client has one certificate.
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        self.decide(leaf, intermediates, now).map(|()| ClientCertVerified::assertion()).map_err(carried)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(no_tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &algorithms())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        algorithms().supported_schemes()
-    }
-}
-
-impl ServerCertVerifier for ServerVerifier {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.decide(leaf, intermediates, now).map(|()| ServerCertVerified::assertion()).map_err(carried)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(no_tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &algorithms())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        algorithms().supported_schemes()
-    }
-}
-
-fn no_tls12() -> rustls::Error {
-    rustls::Error::General("TLS 1.2 is not spoken here".into())
-}
-
-/// Our reason, carried through rustls to whoever did the handshake.
-fn carried(refused: PeerRefused) -> rustls::Error {
-    rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refused))))
-}
-
-/// Our reason, if this is how a handshake failed.
-pub(crate) fn refusal(error: &rustls::Error) -> Option<PeerRefused> {
-    match error {
-        rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(reason))) => {
-            reason.downcast_ref::<PeerRefused>().cloned()
-        }
-        _ => None,
-    }
-}
-
-impl fmt::Debug for ClientVerifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientVerifier").field("trust_domain", &self.trust_domain).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for ServerVerifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerVerifier").field("expected", &self.expected).finish_non_exhaustive()
-    }
 }

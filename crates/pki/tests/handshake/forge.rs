@@ -6,8 +6,8 @@ use pki::{
     issue::{Issuer, Lifetimes},
 };
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
 use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
@@ -16,6 +16,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use time::OffsetDateTime;
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 const SUBJECT_ALT_NAME: [u64; 4] = [2, 5, 29, 17];
@@ -92,11 +93,31 @@ impl Ca {
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = is_ca;
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.not_before = date(SystemTime::now() - DAY);
         params.not_after = date(SystemTime::now() + DAY);
         let der = params.signed_by(&key, &self.signer).unwrap().der().clone();
         Self { signer: rcgen::Issuer::new(params, key), der }
+    }
+
+    /// PEM of a list that takes back one certificate.
+    pub(crate) fn revokes(&self, certificate: &CertificateDer<'_>) -> String {
+        let (_, parsed) = X509Certificate::from_der(certificate).unwrap();
+        let revoked = RevokedCertParams {
+            serial_number: SerialNumber::from_slice(parsed.raw_serial()),
+            revocation_time: date(SystemTime::now()),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date(SystemTime::now() - DAY),
+            next_update: date(SystemTime::now() + DAY),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.signer).unwrap().pem().unwrap()
     }
 
     pub(crate) fn chain_of(&self, length: usize) -> Vec<Self> {

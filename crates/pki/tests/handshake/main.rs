@@ -8,7 +8,8 @@ use mesh::Identity;
 use pki::{
     WorkloadCertificate,
     clock::SettableClock,
-    tls::{self, HandshakeError},
+    revocation::Revocations,
+    tls::{self, ClientEnd, HandshakeError, ServerEnd},
     verify::PeerRefused,
 };
 use rcgen::{BasicConstraints, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
@@ -32,11 +33,26 @@ const CLIENT: &str = "spiffe://mesh/ns/shop/sa/client";
 type Accepted = Result<(tokio_rustls::server::TlsStream<DuplexStream>, pki::Peer), HandshakeError>;
 type Connected = Result<(tokio_rustls::client::TlsStream<DuplexStream>, pki::Peer), HandshakeError>;
 
-async fn shake(server: Arc<rustls::ServerConfig>, client: Arc<rustls::ClientConfig>) -> (Accepted, Connected) {
+// In each of these a side that fails drops its end, which ends the other.
+
+async fn shake(server: Arc<ServerEnd>, client: Arc<ClientEnd>) -> (Accepted, Connected) {
     let (near, far) = duplex(64 * 1024);
-    // A side that fails drops its end, which ends the other.
-    let (accepted, connected) = tokio::join!(tls::accept(far, server), tls::connect(near, client));
-    (accepted, connected)
+    tokio::join!(tls::accept(far, server), tls::connect(near, client))
+}
+
+/// Our server and any client.
+async fn accepts(server: Arc<ServerEnd>, client: rustls::ClientConfig) -> Accepted {
+    let (near, far) = duplex(64 * 1024);
+    let name = ServerName::try_from("web.shop.svc").unwrap();
+    let client = async { tokio_rustls::TlsConnector::from(Arc::new(client)).connect(name, near).await };
+    tokio::join!(tls::accept(far, server), client).0
+}
+
+/// Our client and any server.
+async fn connects(server: rustls::ServerConfig, client: Arc<ClientEnd>) -> Connected {
+    let (near, far) = duplex(64 * 1024);
+    let server = async { tokio_rustls::TlsAcceptor::from(Arc::new(server)).accept(far).await };
+    tokio::join!(tls::connect(near, client), server).0
 }
 
 fn id(uri: &str) -> Identity {
@@ -123,6 +139,7 @@ enum Seen {
     Expired,
     NotYetValid,
     UnknownRoot,
+    Revoked,
     Untrusted,
     Purpose,
     Name,
@@ -141,6 +158,7 @@ fn seen<T>(result: &Result<T, HandshakeError>) -> Seen {
             PeerRefused::Expired => Seen::Expired,
             PeerRefused::NotYetValid => Seen::NotYetValid,
             PeerRefused::UnknownRoot => Seen::UnknownRoot,
+            PeerRefused::Revoked => Seen::Revoked,
             PeerRefused::Untrusted(_) => Seen::Untrusted,
             PeerRefused::Purpose(_) => Seen::Purpose,
             PeerRefused::Name(_) => Seen::Name,
@@ -285,12 +303,12 @@ async fn only_an_honest_certificate_is_believed_at_either_end() {
     let mut wrong = Vec::new();
     for (name, shown, as_server, as_client) in table {
         let client = reckless_client(shown.clone(), aws_lc_rs::default_provider());
-        let (accepted, _) = shake(tls::server_config(&ours), Arc::new(client)).await;
+        let accepted = accepts(tls::server_config(&ours), client).await;
         let got_server = outcome(&accepted);
         let got_client = match shown {
             Some(shown) => {
                 let client = tls::client_config(&ours, &[id(WEB)]);
-                let (_, connected) = shake(Arc::new(reckless_server(shown)), client).await;
+                let connected = connects(reckless_server(shown), client).await;
                 outcome(&connected)
             }
             None => as_client,
@@ -343,14 +361,14 @@ async fn a_client_without_the_preferred_algorithms_is_served_with_others() {
     ] {
         let provider = CryptoProvider { cipher_suites: vec![suite], kx_groups: vec![group], ..all.clone() };
         let client = reckless_client(Some(Leaf::good(CLIENT).shown(&ca, &[])), provider);
-        let (accepted, _) = shake(tls::server_config(&web), Arc::new(client)).await;
+        let accepted = accepts(tls::server_config(&web), client).await;
         let session = accepted.unwrap().0;
         assert_eq!(session.get_ref().1.negotiated_cipher_suite(), Some(suite));
         assert_eq!(session.get_ref().1.negotiated_key_exchange_group().map(|g| g.name()), Some(group.name()));
     }
     // AES-128-GCM is taken also when the client would rather have AES-256-GCM.
     let client = reckless_client(Some(Leaf::good(CLIENT).shown(&ca, &[])), all);
-    let (accepted, _) = shake(tls::server_config(&web), Arc::new(client)).await;
+    let accepted = accepts(tls::server_config(&web), client).await;
     let suite = accepted.unwrap().0.get_ref().1.negotiated_cipher_suite().unwrap().suite();
     assert_eq!(suite, CipherSuite::TLS13_AES_128_GCM_SHA256);
 }
@@ -364,11 +382,11 @@ async fn whoever_does_not_speak_http2_is_refused() {
         let shown = Leaf::good(WEB).shown(&ca, &[]);
         let mut client = reckless_client(Some(shown.clone()), aws_lc_rs::default_provider());
         client.alpn_protocols.clone_from(&protocols);
-        let (accepted, _) = shake(tls::server_config(&ours), Arc::new(client)).await;
+        let accepted = accepts(tls::server_config(&ours), client).await;
         assert!(matches!(accepted, Err(HandshakeError::NoHttp2)), "{protocols:?}: {:?}", accepted.err());
         let mut server = reckless_server(shown);
         server.alpn_protocols.clone_from(&protocols);
-        let (_, connected) = shake(Arc::new(server), tls::client_config(&ours, &[id(WEB)])).await;
+        let connected = connects(server, tls::client_config(&ours, &[id(WEB)])).await;
         assert!(connected.is_err(), "{protocols:?} was taken by our client");
     }
 }
@@ -445,4 +463,58 @@ async fn roots_are_exchanged_twice_without_a_failed_handshake() {
             }
         }
     }
+}
+
+/// K-4: what is revoked is refused from then on, at either end and anywhere in the chain, and open
+/// connections hear of it; all others go on.
+#[tokio::test]
+async fn what_is_revoked_is_refused_and_open_connections_hear_of_it() {
+    let mesh = root("mesh");
+    let ca = Ca::of(&mesh);
+    let middle = ca.below("middle", IsCa::Ca(BasicConstraints::Unconstrained));
+    let plain = |uri: &str| Leaf::good(uri).shown(&ca, &[]);
+    let below = Leaf::good(WEB).shown(&middle, &[&middle]);
+    let (first, second) = (plain(WEB), plain(WEB));
+    let lists = Revocations::none();
+    let ours = honest(&mesh, CLIENT).heeding(&lists);
+    let takes = async |shown: &Arc<CertifiedKey>| {
+        let client = reckless_client(Some(shown.clone()), aws_lc_rs::default_provider());
+        let server = reckless_server(shown.clone());
+        let accepted = accepts(tls::server_config(&ours), client).await;
+        let connected = connects(server, tls::client_config(&ours, &[id(WEB)])).await;
+        assert_eq!(seen(&accepted), seen(&connected));
+        (seen(&accepted), accepted.ok().map(|(_, peer)| peer))
+    };
+    let revoke = |by: &[(&Ca, &CertificateDer<'_>)]| {
+        let text: String = by.iter().map(|(ca, revoked)| ca.revokes(revoked)).collect();
+        lists.replace(&text).unwrap();
+    };
+    let mut open = Vec::new();
+    for shown in [&first, &second, &below] {
+        let (got, peer) = takes(shown).await;
+        assert_eq!(got, Seen::Taken);
+        open.push(peer.unwrap());
+    }
+    let told = |peer: &pki::Peer| {
+        let peer = peer.clone();
+        async move { tokio::time::timeout(Duration::from_millis(100), peer.revoked()).await.is_ok() }
+    };
+    assert!(!told(&open[0]).await);
+    revoke(&[(&ca, &first.cert[0])]);
+    assert_eq!(
+        (takes(&first).await.0, takes(&second).await.0, takes(&below).await.0),
+        (Seen::Revoked, Seen::Taken, Seen::Taken)
+    );
+    assert_eq!((told(&open[0]).await, told(&open[1]).await, told(&open[2]).await), (true, false, false));
+    // An intermediate takes all below it along; a list of another CA revokes nothing here.
+    revoke(&[(&ca, &middle.der)]);
+    assert_eq!((takes(&first).await.0, takes(&below).await.0), (Seen::Taken, Seen::Revoked));
+    assert_eq!((told(&open[0]).await, told(&open[2]).await), (false, true));
+    let stranger = Ca::of(&root("mesh"));
+    revoke(&[(&stranger, &first.cert[0]), (&middle, &second.cert[0])]);
+    assert_eq!((takes(&first).await.0, takes(&second).await.0), (Seen::Taken, Seen::Taken));
+    // A list that cannot be read leaves what was.
+    revoke(&[(&ca, &first.cert[0])]);
+    assert!(lists.replace("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n").is_err());
+    assert_eq!(takes(&first).await.0, Seen::Revoked);
 }
