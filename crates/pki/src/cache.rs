@@ -109,7 +109,7 @@ pub struct CertificateCache {
 pub struct Driver {
     shared: Arc<Shared>,
     authority: Arc<dyn Authority>,
-    revocations: Revocations,
+    revocations: Option<Revocations>,
 }
 
 struct Shared {
@@ -138,7 +138,7 @@ impl CertificateCache {
     /// An empty cache, and the driver to be spawned for it.
     pub fn new(authority: Arc<dyn Authority>, clock: Arc<dyn Clock>) -> (Self, Driver) {
         let shared = Arc::new(Shared { state: Mutex::default(), clock, wanted: Notify::new() });
-        (Self { shared: Arc::clone(&shared) }, Driver { shared, authority, revocations: Revocations::none() })
+        (Self { shared: Arc::clone(&shared) }, Driver { shared, authority, revocations: None })
     }
 
     /// The certificate of `identity`. If there is none that holds, waits until the request that is
@@ -272,7 +272,14 @@ impl State {
 impl Driver {
     /// The certificates from here on believe nobody whom these lists revoke.
     pub fn heeding(self, revocations: Revocations) -> Self {
-        Self { revocations, ..self }
+        Self { revocations: Some(revocations), ..self }
+    }
+
+    fn heedful(&self, certificate: WorkloadCertificate) -> WorkloadCertificate {
+        match &self.revocations {
+            Some(revocations) => certificate.heeding(revocations),
+            None => certificate,
+        }
     }
 
     /// Fetches and renews. Ends only when dropped.
@@ -300,7 +307,7 @@ impl Driver {
                 () = sleep(pause.unwrap_or_default()), if pause.is_some() => continue,
             };
             let (id, answer) = match joined {
-                Ok((id, Ok(answer))) => (id, answer.map(|certificate| certificate.heeding(&self.revocations))),
+                Ok((id, Ok(answer))) => (id, answer.map(|certificate| self.heedful(certificate))),
                 Ok((id, Err(_))) => (id, Err(CertificateError::TimedOut)),
                 Err(panicked) => (panicked.id(), Err(CertificateError::CannotAsk(panicked.to_string()))),
             };

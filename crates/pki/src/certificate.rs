@@ -21,7 +21,7 @@ pub struct WorkloadCertificate {
     roots: Vec<Certificate>,
     anchors: Arc<Vec<TrustAnchor<'static>>>,
     key: Arc<CertifiedKey>,
-    revocations: Revocations,
+    revocations: Option<Revocations>,
     server: OnceLock<Arc<ServerEnd>>,
 }
 
@@ -74,13 +74,13 @@ impl WorkloadCertificate {
         let key = CertifiedKey::new(chain.iter().map(|c| c.der.clone()).collect(), signing);
         key.keys_match().map_err(|e| CertificateRefused::OtherKey(e.to_string()))?;
         let (anchors, key) = (Arc::new(anchors), Arc::new(key));
-        let (revocations, server) = (Revocations::none(), OnceLock::new());
+        let (revocations, server) = (None, OnceLock::new());
         Ok(Self { identity, chain, roots, anchors, key, revocations, server })
     }
 
     /// The same, whose owner believes nobody whom these lists revoke.
     pub fn heeding(self, revocations: &Revocations) -> Self {
-        Self { revocations: revocations.clone(), server: OnceLock::new(), ..self }
+        Self { revocations: Some(revocations.clone()), server: OnceLock::new(), ..self }
     }
 
     /// Who this certificate names.
@@ -121,8 +121,8 @@ impl WorkloadCertificate {
         &self.key
     }
 
-    pub(crate) fn revocations(&self) -> &Revocations {
-        &self.revocations
+    pub(crate) fn revocations(&self) -> Option<&Revocations> {
+        self.revocations.as_ref()
     }
 
     /// The server's end of this certificate, built by the first who asks: a listener asks for each

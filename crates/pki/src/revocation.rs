@@ -1,7 +1,7 @@
 //! Certificates that are believed no more though their time is not over: revocation lists.
 //!
 //! A list counts for what its signer has issued; of the rest nothing is known, and what is not known
-//! to be revoked is believed. Connections that are open ask [`crate::Peer::revoked`].
+//! to be revoked is believed. Connections that are open break off.
 
 use crate::limits::{FILE_BYTES_MAX, REVOCATION_LOOK};
 use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject};
@@ -12,7 +12,7 @@ use webpki::{
     RevocationOptionsBuilder, UnknownStatusPolicy,
 };
 
-/// The revocation lists of now, shared by all who verify. Cloning it is cheap.
+/// The revocation lists of now, shared by all who verify; none at first. Cloning it is cheap.
 #[derive(Clone)]
 pub struct Revocations {
     // The sender is kept with the receiver: without a file there is nobody else to hold it.
@@ -43,11 +43,6 @@ impl Default for Revocations {
 }
 
 impl Revocations {
-    /// No lists: nothing is revoked.
-    pub fn none() -> Self {
-        Self::default()
-    }
-
     /// The lists of a PEM text take the place of those of before. What is in it besides is passed over.
     pub fn replace(&self, pem: &str) -> Result<(), RevocationError> {
         let bad = |reason: &dyn ToString| RevocationError::List(reason.to_string());

@@ -4,6 +4,10 @@
 //! post-quantum key exchange first with fallback. No SNI, no resumption, no early data: each
 //! connection is checked against the roots of now. Deadlines are the caller's.
 
+mod stream;
+
+pub use stream::Stream;
+
 use crate::{
     certificate::WorkloadCertificate,
     clock::{Clock, SystemClock, TlsTime, unix_time},
@@ -28,6 +32,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The only protocol of a tunnel.
 pub const ALPN: &[u8] = b"h2";
+
+/// A tunnel as its server holds it.
+pub type ServerStream<IO> = Stream<tokio_rustls::server::TlsStream<IO>>;
+
+/// A tunnel as its client holds it.
+pub type ClientStream<IO> = Stream<tokio_rustls::client::TlsStream<IO>>;
 
 /// What both ends agree on. AES-128-GCM is first for its speed; it is as far from being broken as
 /// the P-256 keys that authenticate the session.
@@ -148,10 +158,10 @@ pub fn serving_config(resolver: Arc<dyn ResolvesServerCert>) -> rustls::ServerCo
 pub async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
     io: IO,
     end: Arc<ServerEnd>,
-) -> Result<(tokio_rustls::server::TlsStream<IO>, Peer), HandshakeError> {
+) -> Result<(ServerStream<IO>, Peer), HandshakeError> {
     let stream = tokio_rustls::TlsAcceptor::from(Arc::clone(&end.config)).accept(io).await.map_err(failed)?;
     let peer = proven(stream.get_ref().1, &end.trust, End::Client, &*end.clock)?;
-    Ok((stream, peer))
+    Ok((Stream::new(stream, &peer), peer))
 }
 
 /// The client's end of the handshake. The caller gives the deadline.
@@ -161,12 +171,12 @@ pub async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
 pub async fn connect<IO: AsyncRead + AsyncWrite + Unpin>(
     io: IO,
     end: Arc<ClientEnd>,
-) -> Result<(tokio_rustls::client::TlsStream<IO>, Peer), HandshakeError> {
+) -> Result<(ClientStream<IO>, Peer), HandshakeError> {
     // The API wants a name. It is neither sent (no SNI) nor compared (the verifier looks at the SPIFFE URI).
     let name = ServerName::from(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let stream = tokio_rustls::TlsConnector::from(Arc::clone(&end.config)).connect(name, io).await.map_err(failed)?;
     let peer = proven(stream.get_ref().1, &end.trust, End::Server, &*end.clock)?;
-    Ok((stream, peer))
+    Ok((Stream::new(stream, &peer), peer))
 }
 
 /// Who is at the other end, once the handshake is over.

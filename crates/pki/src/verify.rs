@@ -53,13 +53,21 @@ impl Peer {
         Ok(Self { identity, proof: Arc::new(Proof { shown: shown.to_vec(), trust, end, at }) })
     }
 
-    /// Resolves when a certificate that the peer showed has been revoked: its connection is then to be
-    /// closed. Never resolves otherwise; that certificates end is no reason to end a connection.
+    /// Resolves when a certificate that the peer showed has been revoked. Never resolves otherwise; that
+    /// certificates end is no reason to end a connection. The streams of [`crate::tls`] heed it by
+    /// themselves.
     pub async fn revoked(&self) {
-        let mut revocations = self.proof.trust.revocations.clone();
+        let Some(mut revocations) = self.proof.trust.revocations.clone() else {
+            return std::future::pending().await;
+        };
         while !self.is_revoked(&revocations.now()) {
             revocations.changed().await;
         }
+    }
+
+    /// Whether there are lists at all that could revoke it.
+    pub(crate) fn may_be_revoked(&self) -> bool {
+        self.proof.trust.revocations.is_some()
     }
 
     fn is_revoked(&self, lists: &Lists) -> bool {
@@ -117,12 +125,17 @@ pub enum PeerRefused {
 #[derive(Clone)]
 pub(crate) struct Trust {
     pub(crate) anchors: Arc<Vec<TrustAnchor<'static>>>,
-    pub(crate) revocations: Revocations,
+    pub(crate) revocations: Option<Revocations>,
 }
 
 impl Trust {
     pub(crate) fn of(ours: &WorkloadCertificate) -> Self {
-        Self { anchors: Arc::clone(ours.anchors()), revocations: ours.revocations().clone() }
+        Self { anchors: Arc::clone(ours.anchors()), revocations: ours.revocations().cloned() }
+    }
+
+    /// What is revoked now.
+    fn lists(&self) -> Lists {
+        self.revocations.as_ref().map(Revocations::now).unwrap_or_default()
     }
 }
 

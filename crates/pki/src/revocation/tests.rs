@@ -10,7 +10,7 @@ fn list() -> String {
     let date = time::OffsetDateTime::UNIX_EPOCH;
     let list = rcgen::CertificateRevocationListParams {
         this_update: date,
-        next_update: date,
+        next_update: date + time::Duration::DAY,
         crl_number: rcgen::SerialNumber::from(1),
         issuing_distribution_point: None,
         revoked_certs: Vec::new(),
@@ -23,7 +23,7 @@ fn list() -> String {
 async fn a_file_is_followed_and_a_broken_one_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ca-crl.pem");
-    let revocations = Revocations::none();
+    let revocations = Revocations::default();
     let lists = || revocations.now().0.len();
     let follow = revocations.follow(&path);
     tokio::pin!(follow);
@@ -49,7 +49,7 @@ async fn a_file_is_followed_and_a_broken_one_changes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_waits_hears_of_a_change() {
-    let revocations = Revocations::none();
+    let revocations = Revocations::default();
     let mut waiting = revocations.clone();
     assert!(timeout(Duration::from_secs(60), waiting.changed()).await.is_err());
     revocations.replace(&list()).unwrap();

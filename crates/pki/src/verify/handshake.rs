@@ -29,7 +29,7 @@ impl ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), PeerRefused> {
-        let peer = verify(&self.trust.anchors, leaf, intermediates, End::Client, now, &self.trust.revocations.now())?;
+        let peer = verify(&self.trust.anchors, leaf, intermediates, End::Client, now, &self.trust.lists())?;
         if *peer.trust_domain() == self.trust_domain {
             Ok(())
         } else {
@@ -55,7 +55,7 @@ impl ServerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), PeerRefused> {
-        let peer = verify(&self.trust.anchors, leaf, intermediates, End::Server, now, &self.trust.revocations.now())?;
+        let peer = verify(&self.trust.anchors, leaf, intermediates, End::Server, now, &self.trust.lists())?;
         if self.expected.contains(&peer) { Ok(()) } else { Err(PeerRefused::Unexpected { peer }) }
     }
 }

@@ -30,8 +30,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 const WEB: &str = "spiffe://mesh/ns/shop/sa/web";
 const CLIENT: &str = "spiffe://mesh/ns/shop/sa/client";
 
-type Accepted = Result<(tokio_rustls::server::TlsStream<DuplexStream>, pki::Peer), HandshakeError>;
-type Connected = Result<(tokio_rustls::client::TlsStream<DuplexStream>, pki::Peer), HandshakeError>;
+type Accepted = Result<(tls::ServerStream<DuplexStream>, pki::Peer), HandshakeError>;
+type Connected = Result<(tls::ClientStream<DuplexStream>, pki::Peer), HandshakeError>;
 
 // In each of these a side that fails drops its end, which ends the other.
 
@@ -341,12 +341,12 @@ async fn both_ends_learn_who_the_other_is_and_bytes_pass() {
     let mut said = [0; 5];
     server.read_exact(&mut said).await.unwrap();
     assert_eq!(&said, b"hello");
-    let session = server.get_ref().1;
+    let session = server.session().get_ref().1;
     assert_eq!(session.protocol_version(), Some(ProtocolVersion::TLSv1_3));
     assert_eq!(session.negotiated_cipher_suite().unwrap().suite(), CipherSuite::TLS13_AES_128_GCM_SHA256);
     assert_eq!(session.negotiated_key_exchange_group().unwrap().name(), NamedGroup::X25519MLKEM768);
     assert_eq!(session.server_name(), None, "no SNI");
-    assert_eq!(client.get_ref().1.tls13_tickets_received(), 0, "no resumption");
+    assert_eq!(client.session().get_ref().1.tls13_tickets_received(), 0, "no resumption");
 }
 
 #[tokio::test]
@@ -363,13 +363,13 @@ async fn a_client_without_the_preferred_algorithms_is_served_with_others() {
         let client = reckless_client(Some(Leaf::good(CLIENT).shown(&ca, &[])), provider);
         let accepted = accepts(tls::server_config(&web), client).await;
         let session = accepted.unwrap().0;
-        assert_eq!(session.get_ref().1.negotiated_cipher_suite(), Some(suite));
-        assert_eq!(session.get_ref().1.negotiated_key_exchange_group().map(|g| g.name()), Some(group.name()));
+        assert_eq!(session.session().get_ref().1.negotiated_cipher_suite(), Some(suite));
+        assert_eq!(session.session().get_ref().1.negotiated_key_exchange_group().map(|g| g.name()), Some(group.name()));
     }
     // AES-128-GCM is taken also when the client would rather have AES-256-GCM.
     let client = reckless_client(Some(Leaf::good(CLIENT).shown(&ca, &[])), all);
     let accepted = accepts(tls::server_config(&web), client).await;
-    let suite = accepted.unwrap().0.get_ref().1.negotiated_cipher_suite().unwrap().suite();
+    let suite = accepted.unwrap().0.session().get_ref().1.negotiated_cipher_suite().unwrap().suite();
     assert_eq!(suite, CipherSuite::TLS13_AES_128_GCM_SHA256);
 }
 
@@ -475,7 +475,7 @@ async fn what_is_revoked_is_refused_and_open_connections_hear_of_it() {
     let plain = |uri: &str| Leaf::good(uri).shown(&ca, &[]);
     let below = Leaf::good(WEB).shown(&middle, &[&middle]);
     let (first, second) = (plain(WEB), plain(WEB));
-    let lists = Revocations::none();
+    let lists = Revocations::default();
     let ours = honest(&mesh, CLIENT).heeding(&lists);
     let takes = async |shown: &Arc<CertifiedKey>| {
         let client = reckless_client(Some(shown.clone()), aws_lc_rs::default_provider());
@@ -517,4 +517,22 @@ async fn what_is_revoked_is_refused_and_open_connections_hear_of_it() {
     revoke(&[(&ca, &first.cert[0])]);
     assert!(lists.replace("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n").is_err());
     assert_eq!(takes(&first).await.0, Seen::Revoked);
+}
+
+#[tokio::test]
+async fn an_open_tunnel_breaks_off_when_its_peer_is_revoked() {
+    let mesh = root("mesh");
+    let (ca, lists) = (Ca::of(&mesh), Revocations::default());
+    let (web, client) = (honest(&mesh, WEB).heeding(&lists), honest(&mesh, CLIENT));
+    let revoked = client.chain()[0].der.clone();
+    let (accepted, connected) = shake(tls::server_config(&web), tls::client_config(&client, &[id(WEB)])).await;
+    let ((mut server, _), (mut client, _)) = (accepted.unwrap(), connected.unwrap());
+    client.write_all(b"before").await.unwrap();
+    client.flush().await.unwrap();
+    let mut said = [0; 6];
+    server.read_exact(&mut said).await.unwrap();
+    // It waits to read while the list comes, as an idle tunnel does.
+    let (read, ()) = tokio::join!(server.read(&mut said), async { lists.replace(&ca.revokes(&revoked)).unwrap() });
+    assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
+    assert!(server.write(b"after").await.is_err() && server.read(&mut said).await.is_err());
 }
