@@ -16,6 +16,7 @@ use pki::SystemClock;
 use pki::ca_client::{Ask, CaClient};
 use pki::cache::CertificateCache;
 use pki::control_plane::ControlPlane;
+use pki::revocation::Revocations;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tonic::metadata::MetadataMap;
@@ -108,7 +109,15 @@ impl Counted {
 
 fn certificates(config: &Config, process: &Process) -> anyhow::Result<CertificateCache> {
     let authority = CaClient::new(config.ca.clone(), Ask::ForOthers, config.certificate_ttl)?;
-    let (certificates, driver) = CertificateCache::new(Arc::new(authority), Arc::new(SystemClock));
+    let (certificates, mut driver) = CertificateCache::new(Arc::new(authority), Arc::new(SystemClock));
+    if let Some(path) = config.revocations.clone() {
+        let revocations = Revocations::of_file(&path);
+        driver = driver.heeding(revocations.clone());
+        process.vital("revocations", async move {
+            revocations.follow(&path).await;
+            Ok(())
+        });
+    }
     process.vital("certificates", async move {
         driver.run().await;
         Ok(())

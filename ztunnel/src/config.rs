@@ -69,6 +69,7 @@ const PACKET_MARK: Key<u32> = Key::new(
     "The mark of the proxy's own sockets; 0 is none. The pods' rules know it.",
 );
 const SECRET_TTL: Key<Duration> = Key::new("SECRET_TTL", "24h", "duration", "Asked-for life of a certificate.");
+const CRL_PATH: Key<PathBuf> = Key::new("CRL_PATH", "", "path", "Revocation lists, PEM. Followed; none if empty.");
 const ZTUNNEL_WORKER_THREADS: Key<String> = Key::new(
     "ZTUNNEL_WORKER_THREADS",
     "",
@@ -158,6 +159,7 @@ pub fn keys() -> Vec<Row> {
         RUST_LOG.row,
         LOG_FORMAT.row,
         SECRET_TTL.row,
+        CRL_PATH.row,
         ZTUNNEL_WORKER_THREADS.row,
         GRACE.row,
         CONNECTION_TERMINATION_DEADLINE.row,
@@ -204,6 +206,8 @@ pub struct Config {
     pub own: Own,
     /// Asked-for life of a certificate.
     pub certificate_ttl: Duration,
+    /// A file of revocation lists, if any are heeded.
+    pub revocations: Option<PathBuf>,
     /// The socket of the node agent.
     pub agent: PathBuf,
     /// What connections care about.
@@ -262,6 +266,7 @@ impl Config {
                 ip: reader.optional(&INSTANCE_IP),
             },
             certificate_ttl: reader.read(&SECRET_TTL),
+            revocations: reader.optional(&CRL_PATH),
             agent: reader.read(&INPOD_UDS),
             settings: settings(&mut reader),
             sockets: sockets(&mut reader, ipv6),

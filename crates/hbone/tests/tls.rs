@@ -61,7 +61,7 @@ enum DialError {
 }
 
 impl Dial for Outbound {
-    type Io = tokio_rustls::client::TlsStream<TcpStream>;
+    type Io = tls::ClientStream<TcpStream>;
     type Peer = Arc<Peer>;
     type Error = DialError;
 

@@ -55,24 +55,31 @@ impl Revocations {
         Ok(())
     }
 
-    /// Follows a file as long as the future lives. A file that is not there revokes nothing; one
-    /// that is broken leaves what was.
+    /// The lists of a file, as it is now; then [`Self::follow`] it. A file that is not there revokes nothing.
+    pub fn of_file(path: &Path) -> Self {
+        let revocations = Self::default();
+        revocations.take(path, &read(path));
+        revocations
+    }
+
+    /// Follows a file as long as the future lives. One that is broken leaves what was.
     pub async fn follow(&self, path: &Path) {
-        let mut last = Ok(String::new());
+        let mut last = None;
         loop {
             let read = read(path);
-            if read != last {
-                match read.clone().and_then(|text| self.replace(&text)) {
-                    Ok(()) => {
-                        tracing::info!(path = %path.display(), lists = self.now().0.len(), "revocation lists read")
-                    }
-                    Err(error) => {
-                        tracing::error!(path = %path.display(), %error, "the revocation lists stay as they were")
-                    }
-                }
-                last = read;
+            if last.as_ref() != Some(&read) {
+                self.take(path, &read);
+                last = Some(read);
             }
             sleep(REVOCATION_LOOK).await;
+        }
+    }
+
+    fn take(&self, path: &Path, read: &Result<String, RevocationError>) {
+        let path = path.display();
+        match read.clone().and_then(|text| self.replace(&text)) {
+            Ok(()) => tracing::info!(%path, lists = self.now().0.len(), "revocation lists read"),
+            Err(error) => tracing::error!(%path, %error, "the revocation lists stay as they were"),
         }
     }
 

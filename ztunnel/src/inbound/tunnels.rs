@@ -10,9 +10,9 @@ use hbone::accept::{self, Drain, Request};
 use hbone::head::Baggage;
 use hbone::relay::{Tcp, relay};
 use mesh::Identity;
+use pki::tls::ServerStream;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::plan::Reject;
@@ -72,7 +72,7 @@ async fn handshake(
     stream: TcpStream,
     pod: &LocalPod,
     node: &Node,
-) -> Result<(TlsStream<TcpStream>, Identity), Failure> {
+) -> Result<(ServerStream<TcpStream>, Identity), Failure> {
     let certificate = node.certificate(&pod.identity).await?;
     let handshake = pki::tls::accept(stream, pki::tls::server_config(&certificate));
     let (tls, peer) =

@@ -12,10 +12,9 @@ use hbone::stream::Tunnel;
 use mesh::{Identity, Service, Workload};
 use pki::Peer;
 use pki::cache::{CertificateCache, CertificateError};
-use pki::tls::HandshakeError;
+use pki::tls::{ClientStream, HandshakeError};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 
 use crate::inbound::{self, Call, Entered, Why};
 use crate::limits::{CERTIFICATE_DEADLINE, CONNECT_DEADLINE, TLS_CONNECT_DEADLINE};
@@ -161,7 +160,7 @@ pub struct TunnelDial {
 }
 
 impl Dial for TunnelDial {
-    type Io = TlsStream<TcpStream>;
+    type Io = ClientStream<TcpStream>;
     type Peer = Peer;
     type Error = DialError;
 

@@ -207,6 +207,7 @@ const fn tls(error: &TlsError, peer: Fault) -> (Flag, Fault) {
             | PeerRefused::Expired
             | PeerRefused::NotYetValid
             | PeerRefused::UnknownRoot
+            | PeerRefused::Revoked
             | PeerRefused::Untrusted(_)
             | PeerRefused::Purpose(_) => (Flag::Tls, peer),
         },
