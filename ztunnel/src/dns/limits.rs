@@ -33,6 +33,9 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long answers of the mesh may be remembered: as long as it may take until a pod learns of a change.
 pub const TTL_SECONDS: u32 = 30;
 
+/// Names of endpoints that are asked for at once, on the whole node: two sockets each.
+pub const RESOLVING_MAX: usize = 64;
+
 /// Names of endpoints that are remembered. About 300 bytes each.
 pub const RESOLVED_MAX: usize = 4096;
 

@@ -15,7 +15,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 
 /// Asks the node's name servers, and remembers what they said. Cloning shares the memory.
 #[derive(Clone, Debug)]
@@ -23,6 +26,7 @@ pub struct Resolver {
     servers: Arc<[SocketAddr]>,
     ipv6: bool,
     memory: Arc<Mutex<HashMap<String, Remembered>>>,
+    places: Arc<Semaphore>,
 }
 
 #[derive(Clone, Debug)]
@@ -34,7 +38,12 @@ struct Remembered {
 impl Resolver {
     /// Asks these servers. Without `ipv6` no AAAA is asked for.
     pub fn new(servers: &[SocketAddr], ipv6: bool) -> Self {
-        Self { servers: servers.into(), ipv6, memory: Arc::default() }
+        Self {
+            servers: servers.into(),
+            ipv6,
+            memory: Arc::default(),
+            places: Arc::new(Semaphore::new(limits::RESOLVING_MAX)),
+        }
     }
 
     /// Every address of a name. `NotFound`: there is none; `TimedOut`: nobody said within 5 s.
@@ -42,12 +51,25 @@ impl Resolver {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         let addresses = match self.remembered(&name, Instant::now()) {
             Some(addresses) => addresses,
-            None => self.ask_both(reach, &name).await?,
+            None => timeout(limits::DEADLINE, self.ask_in_turn(reach, &name)).await.map_err(|_| {
+                let reason =
+                    format!("no name server told the address of {name} within {} s", limits::DEADLINE.as_secs());
+                io::Error::new(io::ErrorKind::TimedOut, reason)
+            })??,
         };
         if addresses.is_empty() {
             return Err(io::Error::new(io::ErrorKind::NotFound, format!("{name} has no address")));
         }
         Ok(addresses.to_vec())
+    }
+
+    /// Many connections to one name begin at once: who waited for a place finds what the first one learned.
+    async fn ask_in_turn(&self, reach: &impl Reach, name: &str) -> io::Result<Arc<[IpAddr]>> {
+        let _place = self.places.acquire().await;
+        match self.remembered(name, Instant::now()) {
+            Some(addresses) => Ok(addresses),
+            None => self.ask_both(reach, name).await,
+        }
     }
 
     async fn ask_both(&self, reach: &impl Reach, name: &str) -> io::Result<Arc<[IpAddr]>> {
