@@ -162,7 +162,8 @@ impl Server {
 /// What a client is told, one line a change.
 struct Heard {
     batches: mpsc::UnboundedReceiver<Vec<String>>,
-    task: tokio::task::JoinHandle<()>,
+    /// Ends when this is dropped.
+    _task: chassis::task::Task<()>,
 }
 
 struct Ear(mpsc::UnboundedSender<Vec<String>>);
@@ -196,8 +197,8 @@ impl Heard {
         };
         let node = Node::ztunnel(None, "ztunnel-n1", "istio-system", "n1");
         let config = client::Config { backoff_max: Duration::from_millis(100), ..client::Config::new(node) };
-        let task = tokio::spawn(client::run(config, dial, Ear(send), Arc::new(())));
-        Self { batches, task }
+        let _task = chassis::task::spawn("client", client::run(config, dial, Ear(send), Arc::new(())));
+        Self { batches, _task }
     }
 
     /// Everything that is heard until `line` is, that included.
@@ -210,12 +211,6 @@ impl Heard {
             }
         }
         heard
-    }
-}
-
-impl Drop for Heard {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
