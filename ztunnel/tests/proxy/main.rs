@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         eprintln!("these tests need a network namespace, and this machine gives none: {reason}");
         return ExitCode::FAILURE;
     }
-    if std::env::var_os("RUST_LOG").is_some() {
+    if std::env::args().any(|arg| arg == "--log") {
         mesh_of_pods::log_to_standard_error();
     }
     let (mut run, mut failed) = (0, 0);
