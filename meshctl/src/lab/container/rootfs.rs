@@ -28,7 +28,7 @@ pub(crate) fn build(spec: &Spec) -> Result<(), EnterError> {
         what: path.display().to_string(),
         errno: nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO)),
     };
-    let root = assemble(&spec.scratch).map_err(|error| io_at(&spec.scratch, error))?;
+    let root = assemble(&spec.scratch, &spec.run_dir).map_err(|error| io_at(&spec.scratch, error))?;
     hide_lab(&root, &spec.run_dir)?;
 
     let old = root.join(OLD_ROOT);
@@ -61,13 +61,16 @@ pub(crate) fn build(spec: &Spec) -> Result<(), EnterError> {
 }
 
 /// Puts a root together from the entries of the host's and returns it.
-fn assemble(scratch: &Path) -> io::Result<PathBuf> {
+fn assemble(scratch: &Path, run_dir: &Path) -> io::Result<PathBuf> {
     mount(Some("lab"), scratch, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))?;
     let root = scratch.join("root");
     fs::create_dir(&root)?;
     // A root must be a mount of its own to be moved to.
     mount(Some(&root), &root, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
-    let mounts = mount_points(&fs::read_to_string("/proc/self/mountinfo")?);
+    // The lab's own mounts are no obstacle, and its directory is hidden anyway.
+    // Counting them would leave the directory it is in, /tmp, without a layer.
+    let mut mounts = mount_points(&fs::read_to_string("/proc/self/mountinfo")?);
+    mounts.retain(|point| !point.starts_with(run_dir));
     for entry in fs::read_dir("/")? {
         let entry = entry?;
         let (host, here) = (entry.path(), root.join(entry.file_name()));
