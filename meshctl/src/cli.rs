@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::app;
 use crate::lab::command::{self, LabCommand};
 use crate::lab::rundir::RunDir;
 use crate::lab::{container_first, enter, outside, supervise};
+use crate::{app, zc};
 
 /// The command line of the mesh, and the whole mesh on one machine.
 #[derive(Debug, Parser)]
@@ -23,6 +23,9 @@ struct Cli {
 enum Command {
     /// The whole mesh on one machine: the mesh, the sample shop, and a tour.
     Lab(LabCommand),
+    /// What a node proxy knows.
+    #[command(visible_alias = "ztunnel-config")]
+    Zc(zc::ZcCommand),
     /// Small programs to run in pods.
     #[command(subcommand)]
     App(app::App),
@@ -52,6 +55,7 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
     let named = |name: &str, rest: Rest| std::iter::once(name.into()).chain(rest.args).collect::<Vec<OsString>>();
     let result = match cli.command {
         Command::Lab(lab) => command::run(lab),
+        Command::Zc(zc) => zc::run(zc),
         Command::App(app) => app::run(app),
         Command::Ztunnel(rest) => return ztunnel::main(named("ztunnel", rest)),
         Command::Agent(rest) => return ztunnel::agent::main(named("agent", rest)),
@@ -69,6 +73,13 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
 fn part_of_a_lab(args: &[OsString]) -> Option<ExitCode> {
     let texts: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
     let texts: Vec<_> = texts.iter().map(AsRef::as_ref).collect();
+    if !texts.first().is_some_and(|name| name.starts_with("lab-")) {
+        return None;
+    }
+    if let Err(error) = enter::unblock_signals() {
+        eprintln!("cannot take signals: {error}");
+        return Some(ExitCode::FAILURE);
+    }
     let told = |result: Result<ExitCode, String>| {
         result.unwrap_or_else(|reason| {
             eprintln!("{reason}");

@@ -13,6 +13,7 @@ pub mod app;
 pub mod lab;
 
 mod cli;
+mod zc;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

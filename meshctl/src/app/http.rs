@@ -17,8 +17,11 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Longest body that is read or sent back.
+/// Longest body of a request that is sent back.
 const BODY_BYTES_MAX: usize = 1 << 20;
+/// Longest answer that is read: the config dump of a proxy that knows 100,000
+/// workloads, at 1.5 KB each.
+const ANSWER_BYTES_MAX: usize = 160 << 20;
 /// How long one call to another service may take.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -44,6 +47,9 @@ pub(crate) struct Get {
     /// Further headers, as `Name: value`.
     #[arg(long, short = 'H', value_name = "HEADER")]
     header: Vec<String>,
+    /// Send a POST without a body.
+    #[arg(long)]
+    post: bool,
     /// Print the status line and headers too.
     #[arg(long, short)]
     include: bool,
@@ -89,7 +95,7 @@ async fn answer(serve: &Serve, peer: SocketAddr, request: Request<Incoming>) -> 
     let mut calls = Vec::new();
     let mut failed = false;
     for url in &serve.call {
-        let called = tokio::time::timeout(CALL_DEADLINE, fetch(url, &[])).await;
+        let called = tokio::time::timeout(CALL_DEADLINE, fetch(&Method::GET, url, &[])).await;
         let result = match called {
             Ok(Ok((head, body))) => {
                 failed |= !head.status.is_success();
@@ -135,8 +141,9 @@ pub(crate) async fn get(get: Get) -> anyhow::Result<ExitCode> {
         .collect::<Option<_>>()
         .context("a header is written `Name: value`")?;
     let deadline = Duration::try_from_secs_f64(get.max_time).context("--max-time is not a time")?;
+    let method = if get.post { Method::POST } else { Method::GET };
     let (head, body) =
-        tokio::time::timeout(deadline, fetch(&get.url, &headers)).await.context("no answer in time")??;
+        tokio::time::timeout(deadline, fetch(&method, &get.url, &headers)).await.context("no answer in time")??;
     if get.include {
         println!("{:?} {}", head.version, head.status);
         for (name, value) in &head.headers {
@@ -148,8 +155,12 @@ pub(crate) async fn get(get: Get) -> anyhow::Result<ExitCode> {
     Ok(if head.status.is_success() { ExitCode::SUCCESS } else { ExitCode::from(22) })
 }
 
-/// One GET over a connection of its own.
-async fn fetch(url: &Uri, headers: &[(String, String)]) -> anyhow::Result<(http::response::Parts, Bytes)> {
+/// One request without a body, over a connection of its own.
+pub(crate) async fn fetch(
+    method: &Method,
+    url: &Uri,
+    headers: &[(String, String)],
+) -> anyhow::Result<(http::response::Parts, Bytes)> {
     anyhow::ensure!(url.scheme_str().is_none_or(|scheme| scheme == "http"), "{url} is not an http URL");
     let host = url.host().with_context(|| format!("{url} names no host"))?;
     let port = url.port_u16().unwrap_or(80);
@@ -158,14 +169,14 @@ async fn fetch(url: &Uri, headers: &[(String, String)]) -> anyhow::Result<(http:
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = chassis::task::spawn("http client", connection);
     let path = url.path_and_query().map_or("/", |path| path.as_str());
-    let mut request = Request::builder().method(Method::GET).uri(path).header("host", format!("{host}:{port}"));
+    let mut request = Request::builder().method(method).uri(path).header("host", format!("{host}:{port}"));
     for (name, value) in headers {
         request = request.header(name, value);
     }
     let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await;
     let response = response.with_context(|| format!("{host}:{port} does not answer"))?;
     let (head, body) = response.into_parts();
-    let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|error| anyhow::anyhow!(error))?;
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| anyhow::anyhow!(error))?;
     drop(connection);
     Ok((head, body.to_bytes()))
 }

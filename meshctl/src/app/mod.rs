@@ -4,7 +4,7 @@
 pub(crate) mod capture;
 mod cluster_dns;
 mod hold;
-mod http;
+pub(crate) mod http;
 mod pause;
 
 use std::process::ExitCode;

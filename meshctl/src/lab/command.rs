@@ -1,7 +1,7 @@
 //! `meshctl lab …`: what a person types.
 
-use std::io::{self, IsTerminal, Read, Seek, Write};
-use std::os::fd::AsFd;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use super::client::{Lab, LabError, StartOptions};
 use super::control::dial::Call;
 use super::control::protocol::{Reply, Request};
+use super::terminal::{self, Terminal};
 use super::{show, tour};
 
 /// The whole mesh on one machine: the mesh, the sample shop, and a tour.
@@ -213,15 +214,22 @@ fn stay(mut lab: Lab) -> anyhow::Result<ExitCode> {
 
 fn run_in_pod(exec: Exec) -> anyhow::Result<ExitCode> {
     let lab = Lab::attach(&exec.which.name)?;
-    let request = Request::Exec { pod: exec.pod, container: exec.container, argv: exec.argv, tty: false };
+    let mut terminal = if terminal::at_hand() { Some(Terminal::open()?) } else { None };
+    let request = Request::Exec { pod: exec.pod, container: exec.container, argv: exec.argv, tty: terminal.is_some() };
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let unreachable = |source| LabError::Unreachable { name: exec.which.name.clone(), source };
-    let files = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let files = terminal.as_ref().and_then(Terminal::streams);
+    let files = files.unwrap_or_else(|| [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
     let mut call = Call::make(lab.dir(), &request, &files).map_err(unreachable)?;
-    pass_signals(call.try_clone().map_err(unreachable)?)?;
+    let size = terminal.as_ref().map(Terminal::handle).transpose()?;
+    pass_signals(call.try_clone().map_err(unreachable)?, size)?;
     loop {
         match call.reply().map_err(unreachable)? {
-            Reply::Started => {}
+            Reply::Started => {
+                if let Some(terminal) = &mut terminal {
+                    terminal.connect()?;
+                }
+            }
             Reply::Exited { code } => return Ok(ExitCode::from(u8::try_from(code).unwrap_or(255))),
             Reply::Refused { reason } => anyhow::bail!(reason),
             _ => return Err(LabError::Confused.into()),
@@ -229,18 +237,23 @@ fn run_in_pod(exec: Exec) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Passes Ctrl-C and requests to end on to the command.
-fn pass_signals(call: Call) -> anyhow::Result<()> {
+/// Passes requests to end on to the command, and to its terminal, if it has
+/// one, the changes of ours.
+fn pass_signals(call: Call, terminal: Option<OwnedFd>) -> anyhow::Result<()> {
     use nix::sys::signal::{SigSet, Signal};
     let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH] {
         signals.add(signal);
     }
     // Before any other thread is there, so that all have it.
     signals.thread_block()?;
     std::thread::spawn(move || {
         while let Ok(signal) = signals.wait() {
-            if call.add(&Request::Signal { number: signal as i32 }).is_err() {
+            if signal == Signal::SIGWINCH {
+                if let Some(terminal) = &terminal {
+                    terminal::take_size(terminal.as_fd());
+                }
+            } else if call.add(&Request::Signal { number: signal as i32 }).is_err() {
                 return;
             }
         }
@@ -305,10 +318,4 @@ fn logs(wanted: &Logs) -> anyhow::Result<ExitCode> {
         io::Result::Ok(())
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Whether a person looks at our output.
-#[expect(dead_code, reason = "for terminals of commands, next")]
-fn at_terminal() -> bool {
-    io::stdin().is_terminal() && io::stdout().is_terminal()
 }

@@ -88,7 +88,7 @@ pub(crate) fn enter(run_dir: &RunDir) -> Result<ExitCode, EnterError> {
     command.arg(run_dir.root());
     let log = fs::File::create(run_dir.log()).map_err(start)?;
     command.stdout(log.try_clone().map_err(start)?).stderr(log);
-    run_and_forward(command, false).map_err(start)
+    run_and_forward(command, Duty::Outside).map_err(start)
 }
 
 /// Process 1 of the lab.
@@ -108,7 +108,7 @@ pub(crate) fn first(run_dir: &RunDir) -> Result<ExitCode, EnterError> {
     let start = |source| EnterError::Start { what: "supervisor", source };
     let mut command = Command::new(run_dir.bin().join("meshctl"));
     command.arg("lab-supervisor").arg(run_dir.root());
-    run_and_forward(command, true).map_err(start)
+    run_and_forward(command, Duty::First).map_err(start)
 }
 
 /// Mounts made from here on are not seen outside, and the other way round.
@@ -138,28 +138,54 @@ fn pin_binary(run_dir: &RunDir) -> Result<(), EnterError> {
     bind(&std::env::current_exe().map_err(start)?, &name, MsFlags::empty())
 }
 
-/// Starts a child, passes signals on to it, and ends as it ends. With
-/// `reap_all`, also collects orphans: the duty of a process 1.
-pub(crate) fn run_and_forward(mut command: Command, reap_all: bool) -> io::Result<ExitCode> {
+/// Who waits for a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Duty {
+    /// The outside process: for the first one inside.
+    Outside,
+    /// Process 1 of the lab: for the supervisor, and for orphans.
+    First,
+    /// Process 1 of a container: for a program of somebody else, and for
+    /// orphans.
+    Container,
+}
+
+/// Starts a child, passes signals on to it, and ends as it ends.
+pub(crate) fn run_and_forward(mut command: Command, duty: Duty) -> io::Result<ExitCode> {
     let mut signals = SigSet::empty();
     for signal in FORWARDED.into_iter().chain([Signal::SIGCHLD]) {
         signals.add(signal);
     }
-    // Blocked before the start, so that no end of a child is missed; the
-    // standard library clears the mask for the child.
-    signals.thread_block()?;
+    // A child inherits what is blocked. Our own parts begin by unblocking
+    // everything, so for them no signal is lost; a program of somebody else
+    // would never be told to end, so it is started first. A request to end
+    // that comes in between is lost, and the end by force follows it.
+    let own_part = duty != Duty::Container;
+    if own_part {
+        signals.thread_block()?;
+    }
     let child = command.spawn()?;
+    if !own_part {
+        signals.thread_block()?;
+    }
     let pid = Pid::from_raw(child.id().cast_signed());
+    let all = duty != Duty::Outside;
     loop {
+        // Before the first wait too: the child may have ended already.
+        if let Some(status) = reap(pid, all)? {
+            return Ok(exit_code(status));
+        }
         let signal = signals.wait()?;
         if signal != Signal::SIGCHLD {
             let _ = kill(pid, signal);
-            continue;
-        }
-        if let Some(status) = reap(pid, reap_all)? {
-            return Ok(exit_code(status));
         }
     }
+}
+
+/// Takes all signals again. The first act of every part of a lab: what its
+/// parent has blocked is blocked for it too.
+pub(crate) fn unblock_signals() -> io::Result<()> {
+    Ok(SigSet::all().thread_unblock()?)
 }
 
 /// What a child is told when we are.

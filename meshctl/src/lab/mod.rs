@@ -35,11 +35,12 @@ mod pod;
 mod report;
 pub(crate) mod rundir;
 mod shop;
-mod show;
+pub(crate) mod show;
 mod site;
 mod start;
 mod supervisor;
 mod system;
+mod terminal;
 mod tour;
 mod world;
 

@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::{Root, Spec, rootfs};
-use crate::lab::enter::{self, EnterError};
+use crate::lab::enter::{self, Duty, EnterError};
 
 /// Exit code for a container that could not be set up, as `docker run`.
 const SETUP_FAILED: u8 = 125;
@@ -40,7 +40,7 @@ pub(crate) fn run(spec: &Path) -> ExitCode {
         .env_clear()
         .envs(&spec.env)
         .current_dir(spec.working_dir.as_deref().unwrap_or_else(|| Path::new("/")));
-    match enter::run_and_forward(command, true) {
+    match enter::run_and_forward(command, Duty::Container) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("meshctl lab: cannot run `{program}`: {error}");

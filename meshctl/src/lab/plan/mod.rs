@@ -225,7 +225,11 @@ fn files(objects: &Objects, plan: &Plan) -> BTreeMap<String, Value> {
     }
     for value in files.values_mut().filter(|value| value["kind"] == "Namespace") {
         let name = value["metadata"]["name"].clone();
-        value["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
+        let labels = &mut value["metadata"]["labels"];
+        if !labels.is_object() {
+            *labels = json!({});
+        }
+        labels["kubernetes.io/metadata.name"] = name;
     }
     files
 }

@@ -223,6 +223,10 @@ impl Default for PortRef {
 impl PodSpec {
     /// Reads a spec and says what in it the lab cannot run.
     pub(crate) fn read(spec: &Value) -> Result<Self, String> {
+        // A list would be taken for the fields in their order.
+        if !spec.is_object() {
+            return Err("its pod spec is not a mapping".to_owned());
+        }
         let read = Self::deserialize(super::without_nulls(spec.clone()))
             .map_err(|error| format!("its pod spec cannot be read: {error}"))?;
         if read.containers.is_empty() {

@@ -91,7 +91,12 @@ struct ServicePortSpec {
 pub(crate) fn service(object: &Object, ledger: &mut Ledger) -> Result<ServicePlan, Problem> {
     let refuse = |reason: String| manifest::problem(&object.origin, format!("Service {}: {reason}", object.name));
     let key = Key::new("Service", &object.namespace, &object.name);
-    let raw = super::without_nulls(object.value.get("spec").cloned().unwrap_or_else(|| json!({})));
+    let raw = object.value.get("spec").filter(|spec| !spec.is_null()).cloned().unwrap_or_else(|| json!({}));
+    // A list would be taken for the fields in their order.
+    if !raw.is_object() {
+        return Err(refuse("its spec is not a mapping".to_owned()));
+    }
+    let raw = super::without_nulls(raw);
     let spec = ServiceSpec::deserialize(raw).map_err(|error| refuse(format!("its spec cannot be read: {error}")))?;
     let mut ports = Vec::new();
     for port in spec.ports {
