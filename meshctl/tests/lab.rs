@@ -34,7 +34,7 @@ fn start(name: &str, mesh: bool) -> Lab {
     let mut options = StartOptions::new(env!("CARGO_BIN_EXE_meshctl"), &format!("{name}-{}", std::process::id()));
     options.yaml = PODS.to_owned();
     options.mesh = mesh;
-    Lab::start(options).unwrap()
+    Lab::start(options).expect("the lab starts")
 }
 
 /// Waits for a condition, for a limited time.
@@ -47,7 +47,7 @@ fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 fn get(lab: &Lab, url: &str) -> i32 {
-    lab.exec("client", &["meshctl", "app", "get", "-m", "3", url]).unwrap().code
+    lab.exec("client", &["meshctl", "app", "get", "-m", "3", url]).expect("the lab answers").code
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn objects_come_and_go_and_what_cannot_be_taken_is_named() {
     let lab = start("apply", false);
     let more = PODS.replace("name: server, labels", "name: second, labels");
     let bad = "---\napiVersion: v1\nkind: Frob\nmetadata: {name: x}\n";
-    let problems = lab.apply(&(more.clone() + bad)).unwrap();
+    let problems = lab.apply(&(more + bad)).unwrap();
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].line > 20 && problems[0].reason.contains("Frob"), "{problems:?}");
     let endpoints = |lab: &Lab| {
