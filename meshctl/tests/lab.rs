@@ -154,3 +154,58 @@ fn programs_of_the_mesh_come_back_after_a_crash_and_a_proxy_can_be_replaced() {
     assert_eq!(get(&lab, "http://server/"), 0);
     lab.down().unwrap();
 }
+
+#[test]
+fn a_label_on_a_namespace_takes_its_pods_in_and_out_while_they_run() {
+    let lab = start("label", true);
+    let server = |lab: &Lab| lab.status().unwrap().pods.into_iter().find(|pod| pod.name == "server").unwrap();
+    let label = |mode: &str| {
+        let labels =
+            if mode.is_empty() { String::new() } else { format!(", labels: {{istio.io/dataplane-mode: {mode}}}") };
+        lab.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: default{labels}}}}}")).unwrap();
+    };
+    assert_eq!(server(&lab).redirection, None);
+    label("ambient");
+    wait_for("the pod to be in", || server(&lab).redirection.as_deref() == Some("enabled"));
+    wait_for("a call in the mesh", || get(&lab, "http://server/") == 0);
+    let log = || lab.logs("istio-system/ztunnel-node2").unwrap();
+    wait_for("the call in the access log", || {
+        log().contains("src.identity=\"spiffe://cluster.local/ns/default/sa/default\"")
+    });
+    label("");
+    wait_for("the pod to be out", || server(&lab).redirection.is_none());
+    wait_for("a call beside the mesh", || get(&lab, "http://server/") == 0);
+    assert_eq!(server(&lab).restarts, 0);
+    lab.down().unwrap();
+}
+
+#[test]
+fn the_small_tcp_programs_do_what_they_say() {
+    let lab = start("tcp", false);
+    let pods: Vec<_> = ["echo", "server-first", "sink"]
+        .iter()
+        .map(|manner| {
+            format!(
+                "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {manner}}}, spec: {{containers: [{{name: c, \
+                 command: [meshctl, app, tcp, --manner, {manner}], \
+                 readinessProbe: {{tcpSocket: {{port: 9000}}}}}}]}}}}\n"
+            )
+        })
+        .collect();
+    assert_eq!(lab.apply(&pods.concat()).unwrap(), []);
+    let status = lab.wait_ready(Duration::from_secs(20)).unwrap();
+    let address = |name: &str| status.pods.iter().find(|pod| pod.name == name).unwrap().addresses[0].clone();
+    // bash speaks TCP by itself: no tool is needed.
+    let talk = |to: &str, script: &str| {
+        let script = format!("exec 3<>/dev/tcp/{}/9000; {script}", address(to));
+        lab.exec("client", &["bash", "-c", &script]).unwrap().text()
+    };
+    assert_eq!(talk("echo", "echo ping >&3; read -r line <&3; echo $line"), "ping\n");
+    assert_eq!(talk("server-first", "read -r line <&3; echo $line"), format!("hello {}\n", address("client")));
+    assert_eq!(
+        lab.exec("client", &["meshctl", "app", "load", "-n", "50", "-c", "5", "http://server/"]).unwrap().code,
+        0
+    );
+    assert_ne!(lab.exec("client", &["meshctl", "app", "load", "-n", "2", "http://nobody/"]).unwrap().code, 0);
+    lab.down().unwrap();
+}

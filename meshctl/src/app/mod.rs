@@ -5,7 +5,9 @@ pub(crate) mod capture;
 mod cluster_dns;
 mod hold;
 pub(crate) mod http;
+mod load;
 mod pause;
+mod tcp;
 
 use std::process::ExitCode;
 
@@ -20,6 +22,12 @@ pub(crate) enum App {
     ClusterDns(cluster_dns::ClusterDns),
     /// An HTTP server that says who called it and calls others.
     Http(http::Serve),
+    /// Call a URL again and again and say how it went.
+    Load(load::Load),
+    /// A TCP server: echo, server-first or sink.
+    Tcp(tcp::Tcp),
+    /// Say something over TCP and print what comes back.
+    Talk(tcp::Talk),
     /// Hold a connection open and say when it is closed.
     Hold(hold::Hold),
     /// What passes an interface, as a pcap file on standard output.
@@ -38,6 +46,9 @@ pub(crate) fn run(app: App) -> anyhow::Result<ExitCode> {
         match app {
             App::Pause => pause::run().await,
             App::ClusterDns(options) => cluster_dns::run(options).await,
+            App::Load(load) => load::run(load).await,
+            App::Tcp(tcp) => tcp::run(tcp).await,
+            App::Talk(talk) => tcp::talk(talk).await,
             App::Hold(hold) => hold::run(hold).await,
             // Blocks, and is done above.
             App::Capture(capture) => capture::run(&capture),
