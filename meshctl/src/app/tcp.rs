@@ -1,6 +1,7 @@
 //! A TCP server that sends back what comes, speaks first, or swallows
 //! everything; and a client that says one thing and listens to the end.
 
+use std::io::Write;
 use std::net::Ipv6Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -43,9 +44,15 @@ pub(crate) async fn talk(talk: Talk) -> anyhow::Result<ExitCode> {
     let mut stream = stream.with_context(|| format!("cannot connect to {}", talk.target))?;
     stream.write_all(talk.say.as_bytes()).await?;
     stream.shutdown().await?;
-    tokio::io::copy(&mut stream, &mut tokio::io::stdout()).await?;
-    tokio::io::stdout().flush().await?;
-    Ok(ExitCode::SUCCESS)
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let length = stream.read(&mut buffer).await?;
+        if length == 0 {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut out = std::io::stdout().lock();
+        out.write_all(&buffer[..length]).and_then(|()| out.flush())?;
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
