@@ -195,13 +195,13 @@ fn the_small_tcp_programs_do_what_they_say() {
     assert_eq!(lab.apply(&pods.concat()).unwrap(), []);
     let status = lab.wait_ready(Duration::from_secs(20)).unwrap();
     let address = |name: &str| status.pods.iter().find(|pod| pod.name == name).unwrap().addresses[0].clone();
-    // bash speaks TCP by itself: no tool is needed.
-    let talk = |to: &str, script: &str| {
-        let script = format!("exec 3<>/dev/tcp/{}/9000; {script}", address(to));
-        lab.exec("client", &["bash", "-c", &script]).unwrap().text()
+    let talk = |to: &str, say: &str| {
+        let target = format!("{}:9000", address(to));
+        lab.exec("client", &["meshctl", "app", "talk", &target, "--say", say]).unwrap().text()
     };
-    assert_eq!(talk("echo", "echo ping >&3; read -r line <&3; echo $line"), "ping\n");
-    assert_eq!(talk("server-first", "read -r line <&3; echo $line"), format!("hello {}\n", address("client")));
+    assert_eq!(talk("echo", "ping"), "ping");
+    assert_eq!(talk("server-first", "ping"), format!("hello {}\nping", address("client")));
+    assert_eq!(talk("sink", "ping"), "4\n");
     assert_eq!(
         lab.exec("client", &["meshctl", "app", "load", "-n", "50", "-c", "5", "http://server/"]).unwrap().code,
         0
