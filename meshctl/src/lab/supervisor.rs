@@ -1,6 +1,8 @@
 //! The heart of a lab: holds the objects, plans, and does what the difference
 //! between two plans asks for. Everything that changes comes to one loop.
 
+mod replan;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -17,11 +19,11 @@ use super::manifest::{self, Key, Objects};
 use super::options::Options;
 use super::plan::ledger::Ledger;
 use super::plan::services::Slice;
-use super::plan::{self, Plan, PodPlan};
+use super::plan::{Plan, PodPlan};
 use super::pod::state::PodState;
 use super::pod::{PodChange, PodTask};
 use super::site::Site;
-use super::system::{self, Proxy};
+use super::system::Proxy;
 use super::{kubeproxy, report};
 
 /// Orders that wait to be taken; callers wait beyond that.
@@ -216,66 +218,6 @@ impl Supervisor {
         Reply::Changed { lines, problems }
     }
 
-    /// Plans anew and does what is different.
-    fn replan(&mut self) {
-        // The lab's own objects depend on which nodes there are.
-        let mut probe = self.ledger.clone();
-        let nodes: Vec<_> =
-            plan::plan(&self.objects, self.options.nodes, &mut probe).nodes.into_iter().map(|node| node.name).collect();
-        self.proxies.retain(|proxy| nodes.contains(&proxy.node));
-        for node in &nodes {
-            if !self.proxies.iter().any(|proxy| proxy.node == *node) {
-                self.proxies.push(Proxy { node: node.clone(), generation: 1 });
-            }
-        }
-        let mut all = self.objects.clone();
-        for (key, object) in system::objects(&self.site.run_dir, &self.options, &nodes, &self.proxies) {
-            // A user's namespace labels stay; everything else of ours is ours.
-            if key.kind == "Namespace" {
-                all.entry(key).or_insert(object);
-            } else {
-                all.insert(key, object);
-            }
-        }
-        self.all = Arc::new(all);
-        self.site.set_objects(self.all.clone());
-        let old = std::mem::take(&mut self.plan);
-        self.plan = plan::plan(&self.all, self.options.nodes, &mut self.ledger);
-        for node in self.plan.nodes.iter().filter(|node| !old.nodes.contains(node)) {
-            if let Err(error) = self.site.world.add_node(node) {
-                tracing::error!(node = %node.name, %error, "cannot make a node");
-            }
-            let _ = std::fs::create_dir_all(self.site.run_dir.agent(&node.name));
-        }
-        self.settle();
-        for node in old.nodes.iter().filter(|node| !self.plan.nodes.contains(node)) {
-            self.site.world.remove_node(&node.name);
-            self.rules.remove(&node.name);
-        }
-        self.publish();
-    }
-
-    /// Starts the pods that are missing and stops those that are too many.
-    fn settle(&mut self) {
-        for (key, member) in &mut self.members {
-            let stays = self.plan.pods.get(key).is_some_and(|pod| pod.uid == member.plan.uid);
-            if !stays && !member.leaving {
-                member.leaving = true;
-                member.task.stop();
-            }
-        }
-        for (key, pod) in &self.plan.pods {
-            if self.members.contains_key(key) {
-                continue;
-            }
-            let plan = Arc::new(pod.clone());
-            let in_mesh = self.options.mesh && eligible(pod, &self.all);
-            let task = PodTask::start(self.site.clone(), plan.clone(), in_mesh, self.changes.clone());
-            let state = PodState::new(&plan);
-            self.members.insert(key.clone(), Member { plan, state, task, leaving: false });
-        }
-    }
-
     fn note(&mut self, change: PodChange) {
         let Some(member) = self.members.get_mut(&change.key).filter(|member| member.plan.uid == change.uid) else {
             return;
@@ -359,50 +301,5 @@ impl Supervisor {
         let member = self.members.values().filter(|member| !member.leaving).find(fits);
         let member = member.ok_or_else(|| format!("there is no {component} on node `{node}`"))?;
         self.find(&format!("{}/{}", member.plan.key.namespace, member.plan.key.name), None)
-    }
-
-    fn replace(&mut self, node: &str) -> Result<String, String> {
-        let last = self.proxies.iter().filter(|proxy| proxy.node == node).max();
-        let last = last.ok_or_else(|| format!("there is no node `{node}`"))?;
-        let next = Proxy { node: node.to_owned(), generation: last.generation + 1 };
-        let name = next.pod_name();
-        self.proxies.push(next);
-        self.replan();
-        Ok(name)
-    }
-
-    /// Takes an earlier proxy away once a later one of its node is ready.
-    fn hand_over(&mut self) {
-        let ready = |proxy: &Proxy| {
-            let key = Key::new("Pod", system::SYSTEM_NAMESPACE, &proxy.pod_name());
-            self.members.get(&key).is_some_and(|member| member.state.is_ready())
-        };
-        let newest = |node: &str| self.proxies.iter().filter(|proxy| proxy.node == node && ready(proxy)).max().cloned();
-        let keep: Vec<_> = self
-            .proxies
-            .iter()
-            .filter(|proxy| newest(&proxy.node).is_none_or(|newest| **proxy >= newest))
-            .cloned()
-            .collect();
-        if keep.len() != self.proxies.len() {
-            self.proxies = keep;
-            self.replan();
-        }
-    }
-}
-
-/// Whether the mesh wants a pod from its start. The node agent decides this
-/// for itself, again and later; this is what the CNI plugin would ask.
-fn eligible(pod: &PodPlan, objects: &Objects) -> bool {
-    const MODE: &str = "istio.io/dataplane-mode";
-    if pod.spec.host_network || pod.component.is_some() || pod.key.namespace == "kube-system" {
-        return false;
-    }
-    let namespace = objects.get(&Key::new("Namespace", "", &pod.key.namespace));
-    let of_namespace = namespace.and_then(|object| object.value.pointer("/metadata/labels"));
-    match pod.labels.get(MODE).map(String::as_str) {
-        Some("ambient") => true,
-        Some("none") => false,
-        _ => plan::string_map(of_namespace).get(MODE).is_some_and(|mode| mode == "ambient"),
     }
 }
