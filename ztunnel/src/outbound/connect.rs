@@ -62,7 +62,7 @@ pub struct Caller<'a> {
 /// Reaches what `plan` says. A name must have been resolved before.
 pub async fn open(plan: &Plan, caller: &Caller<'_>, node: &Node) -> Result<Reached, Failure> {
     match plan {
-        Plan::Tunnel { to, authority, expected } => tunnel(*to, authority, expected, caller).await,
+        Plan::Tunnel { to, authority, expected } => tunnel(*to, authority, expected, caller, node).await,
         Plan::SameNode { address, identity } => same_node(*address, identity, caller, node).await,
         Plan::Plain { to } => {
             let far = caller.pod.connect_from(caller.client.ip(), *to).await?;
@@ -79,7 +79,10 @@ async fn tunnel(
     authority: &Authority,
     expected: &[Identity],
     caller: &Caller<'_>,
+    node: &Node,
 ) -> Result<Reached, Failure> {
+    // A pooled connection outlives the certificate that it began with; the right to open tunnels does not.
+    node.certificate(&caller.pod.identity).await?;
     let key = PoolKey {
         source: caller.pod.identity.clone(),
         expected: expected.into(),
