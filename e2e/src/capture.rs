@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail, ensure};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
 };
 
 /// One TCP segment.
@@ -21,20 +20,19 @@ pub struct Segment {
     pub payload: Vec<u8>,
 }
 
-/// Every TCP segment of a capture file.
-pub fn read(path: &Path) -> Result<Vec<Segment>> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read the capture {}", path.display()))?;
-    ensure!(bytes.len() >= 24, "{} is too short for a capture", path.display());
-    let swapped = match u32::from_le_bytes(array(&bytes, 0)?) {
+/// Every TCP segment of the bytes of a capture file.
+pub fn read(bytes: &[u8]) -> Result<Vec<Segment>> {
+    ensure!(bytes.len() >= 24, "{} bytes are too few for a capture", bytes.len());
+    let swapped = match u32::from_le_bytes(array(bytes, 0)?) {
         0xa1b2_c3d4 | 0xa1b2_3c4d => false,
         0xd4c3_b2a1 | 0x4d3c_b2a1 => true,
-        magic => bail!("{} is not a pcap file (it begins with {magic:#x})", path.display()),
+        magic => bail!("this is not a pcap file (it begins with {magic:#x})"),
     };
     let word = |at: usize| -> Result<usize> {
-        let raw: [u8; 4] = array(&bytes, at)?;
+        let raw: [u8; 4] = array(bytes, at)?;
         Ok(if swapped { u32::from_be_bytes(raw) } else { u32::from_le_bytes(raw) } as usize)
     };
-    ensure!(word(20)? == 1, "{} was not captured on an Ethernet link", path.display());
+    ensure!(word(20)? == 1, "this was not captured on an Ethernet link");
     let mut segments = Vec::new();
     let mut at = 24;
     while at + 16 <= bytes.len() {

@@ -1,8 +1,10 @@
 //! The scenarios: what the mesh promises, tried with real programs, each with its evidence.
 //!
-//!     cargo run --release -p e2e -- lab                 # all, on the lab
-//!     cargo run --release -p e2e -- lab --only traffic  # one
-//!     cargo run --release -p e2e -- list
+//! ```text
+//! cargo run --release -p e2e -- lab                 # all, on the lab
+//! cargo run --release -p e2e -- lab --only traffic  # one
+//! cargo run --release -p e2e -- list
+//! ```
 //!
 //! A scenario that cannot run fails; none is skipped.
 

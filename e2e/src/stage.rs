@@ -9,6 +9,7 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -16,6 +17,8 @@ use std::{
 const START_DEADLINE: Duration = Duration::from_secs(60);
 /// A pod is a namespace and a process: seconds, unless it makes a gigabyte first.
 const POD_DEADLINE: Duration = Duration::from_secs(60);
+/// The link of a node to the others, as it is called in the node.
+const NODE_LINK: &str = "eth0";
 /// Between two looks at a condition.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -26,7 +29,9 @@ pub fn meshctl() -> Result<PathBuf> {
     let meshctl = folder.join("meshctl");
     if let Some(cargo) = option_env!("CARGO") {
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "-p", "meshctl"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        // Both packages, into the folder this program came from: the same features, so nothing is built twice.
+        build.args(["build", "--quiet", "-p", "meshctl", "-p", "e2e"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        build.arg("--target-dir").arg(folder.parent().context("a target folder has profiles in it")?);
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }
@@ -143,6 +148,39 @@ impl Stage {
         Ok(std::env::current_exe()?.to_str().context("the path of this program is not UTF-8")?.into())
     }
 
+    /// A path in a pod's own `/tmp` that nobody used before.
+    pub fn fresh_path() -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        format!("/tmp/e2e-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Starts `tcpdump` on the link of `node1` to the other nodes and waits until it captures; the file is in
+    /// [`crate::scenarios::ON_NODE1`]. Needs the pods `client` and `web-far` of the namespace `outside`.
+    pub fn capture(&mut self) -> Result<(Going, String)> {
+        let (pod, file) = (crate::scenarios::ON_NODE1, Self::fresh_path());
+        let tcpdump = self.spawn(pod, &["tcpdump", "-Z", "root", "-U", "-i", NODE_LINK, "-w", &file, "tcp"])?;
+        self.wait("tcpdump captures", POD_DEADLINE, |stage| {
+            // It writes nothing before the first packet, so there must be one.
+            let call = ["curl", "-sS", "-o", "/dev/null", "--max-time", "2", "http://web-far.outside:81/hello"];
+            stage.exec("outside/client", &call)?;
+            Ok(stage.exec(pod, &["test", "-s", &file])?.code == 0)
+        })?;
+        Ok((tcpdump, file))
+    }
+
+    /// Waits until a file in a pod is there and not empty.
+    pub fn written(&mut self, pod: &str, path: &str) -> Result<()> {
+        let what = format!("{path} is written in {pod}");
+        self.wait(&what, POD_DEADLINE, |stage| Ok(stage.exec(pod, &["test", "-s", path])?.code == 0)).map(|_| ())
+    }
+
+    /// The bytes of a file in a pod.
+    pub fn fetch(&self, pod: &str, path: &str) -> Result<Vec<u8>> {
+        let out = self.lab().exec(pod, &["cat", path])?;
+        ensure!(out.code == 0, "cannot read {path} in {pod}");
+        Ok(out.stdout)
+    }
+
     /// Applies manifests; `E2E` as a command stands for this program.
     pub fn apply(&self, manifests: &str) -> Result<()> {
         let problems = self.lab().apply(&manifests.replace("[E2E,", &format!("[{:?},", Self::e2e()?)))?;
@@ -199,12 +237,6 @@ impl Stage {
         let mut services = self.status()?.services.into_iter();
         let found = services.find(|s| host.starts_with(&format!("{}.{}.", s.name, s.namespace)));
         addresses(&found.ok_or_else(|| anyhow!("the lab has no service {host}"))?.cluster_ips)
-    }
-
-    /// The interface on which a node's traffic to other nodes passes.
-    pub fn uplink(&self, node: &str) -> Result<String> {
-        let mut nodes = self.status()?.nodes.into_iter();
-        Ok(nodes.find(|n| n.name == node).ok_or_else(|| anyhow!("the lab has no node {node}"))?.uplink)
     }
 
     /// Whether an HTTP server answers 200 to a pod.

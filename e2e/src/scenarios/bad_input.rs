@@ -41,21 +41,22 @@ fn files(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     let policy = |spec: &str| {
         format!(
             "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
-             metadata: {{ name: broken, namespace: shop }}\nspec: {spec}\n"
+             metadata: {{ name: broken, namespace: shop }}\n\
+             spec: {{ selector: {{ matchLabels: {{ app: web-near }} }}, {spec} }}\n"
         )
     };
     let cases: [(&str, String, &[&str]); 5] = [
         ("unreadable.yaml", "kind: [unclosed\n  a: b: c\n".into(), &["unreadable.yaml", "line"]),
         (
             "cidr.yaml",
-            policy("{ rules: [{ from: [{ source: { ipBlocks: [10.0.0.0/99] } }] }] }"),
+            policy("rules: [{ from: [{ source: { ipBlocks: [10.0.0.0/99] } }] }]"),
             &["cidr.yaml", "ipBlocks", "10.0.0.0/99"],
         ),
-        ("action.yaml", policy("{ action: PERHAPS, rules: [{}] }"), &["action.yaml", "PERHAPS"]),
-        ("port.yaml", policy("{ rules: [{ to: [{ operation: { ports: [\"99999\"] } }] }] }"), &["port.yaml", "99999"]),
+        ("action.yaml", policy("action: PERHAPS, rules: [{}]"), &["action.yaml", "PERHAPS"]),
+        ("port.yaml", policy("rules: [{ to: [{ operation: { ports: [\"99999\"] } }] }]"), &["port.yaml", "99999"]),
         (
             "large.yaml",
-            policy(&format!("{{ rules: [{{ from: [{{ source: {{ principals: [{}] }} }}] }}] }}", "x".repeat(10 << 20))),
+            policy(&format!("rules: [{{ from: [{{ source: {{ principals: [{}] }} }}] }}]", "x".repeat(10 << 20))),
             &["large.yaml"],
         ),
     ];
@@ -67,7 +68,12 @@ fn files(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
             Ok(named.iter().all(|word| all.contains(word)))
         });
         noticed.with_context(|| format!("known problems: {}", problems(stage).unwrap_or_default()))?;
-        ensure!(stage.answers("shop/client", "web-far.shop:81"), "{name} disturbed the traffic");
+        ensure!(stage.answers("shop/client", "web-far.shop:81"), "{name} disturbed pods it is not for");
+        // Nobody knows what it would have allowed, so it allows nothing: a mistake never opens a door.
+        let closed = text.contains("web-near");
+        stage.wait(&format!("{name} closes what it is for: {closed}"), NOTICED, |s| {
+            Ok(s.answers("shop/client", "web-near.shop:81") != closed)
+        })?;
         std::fs::remove_file(&path)?;
     }
     let unknown = file(stage, "unknown.yaml");

@@ -45,7 +45,7 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
 }
 
 fn root_certificate(stage: &Stage) -> std::path::PathBuf {
-    stage.lab().run_dir().join("state/istiod/root-cert.pem")
+    stage.lab().run_dir().join("state/root-cert.pem")
 }
 
 /// Bytes of configuration that a proxy was sent, by its own metric.

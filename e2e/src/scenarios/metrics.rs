@@ -49,19 +49,19 @@ fn promtool(text: &str) -> Result<()> {
 }
 
 fn prometheus(stage: &mut Stage, seen: &mut Vec<String>, targets: &[(&str, String)]) -> Result<()> {
-    let folder = tempfile::tempdir()?;
+    let folder = tempfile::tempdir_in(std::env::current_exe()?.parent().context("a program is in a folder")?)?;
     let mut config = String::from("global: { scrape_interval: 1s }\nscrape_configs:\n");
     for (n, (program, target)) in targets.iter().enumerate() {
         config.push_str(&format!("  - job_name: {program}-{n}\n    static_configs: [{{ targets: [\"{target}\"] }}]\n"));
     }
     let file = folder.path().join("prometheus.yml");
+    // Pods see this machine's files but for /tmp, so the file lies beside this program.
     std::fs::write(&file, config)?;
     let file = file.to_str().context("a temporary path is UTF-8")?;
-    let data = folder.path().join("data");
-    let data = data.to_str().context("a temporary path is UTF-8")?;
+    let data = Stage::fresh_path();
     let server = stage.spawn(
         "kube-system/node1",
-        &["prometheus", "--config.file", file, "--storage.tsdb.path", data, "--web.listen-address", "127.0.0.1:9090"],
+        &["prometheus", "--config.file", file, "--storage.tsdb.path", &data, "--web.listen-address", "127.0.0.1:9090"],
     )?;
     let wanted = targets.len().to_string();
     stage.wait("Prometheus scrapes every program", Duration::from_secs(60), |s| {

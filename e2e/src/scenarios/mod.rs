@@ -4,6 +4,7 @@ pub mod bad_input;
 pub mod control_plane;
 pub mod identity;
 pub mod metrics;
+pub mod policies;
 pub mod policy;
 pub mod propagation;
 pub mod proxy;
@@ -11,6 +12,9 @@ pub mod traffic;
 pub mod wire;
 
 use crate::stage::Stage;
+
+/// A pod that shares the network of `node1`: where an eavesdropper sits.
+pub(crate) const ON_NODE1: &str = "kube-system/node1";
 
 /// One scenario.
 pub struct Scenario {
@@ -85,6 +89,14 @@ pub const ALL: &[Scenario] = &[
         fresh: false,
         env: &[],
         run: metrics::run,
+    },
+    Scenario {
+        name: "policies",
+        about: "50 generated sets of policies: what happens on the wire is what a reference evaluator says",
+        needs: &["curl", "python3"],
+        fresh: false,
+        env: &[],
+        run: policies::run,
     },
     Scenario {
         name: "policy-closes",

@@ -13,15 +13,13 @@ pub fn live(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     stage.ready(&["shop/client", "shop/web-far", "shop/web-near", "outside/client"])?;
     stage.enrolled(&["shop/client", "shop/web-far", "shop/web-near"], true)?;
     for (way, server) in [("between nodes", "web-far"), ("on one node", "web-near")] {
-        let folder = tempfile::tempdir()?;
         let mut connections = Vec::new();
         for (n, client) in ["shop/client", "outside/client"].into_iter().enumerate() {
-            let file = folder.path().join(n.to_string());
-            let path = file.to_str().context("a temporary path is UTF-8")?;
+            let file = Stage::fresh_path();
             let target = format!("{server}.shop.svc.cluster.local:7777");
             let seconds = if n == 0 { "10" } else { "3" };
-            connections.push(stage.app(client, &["hold", &target, "--seconds", seconds, "--ready-file", path])?);
-            stage.wait("the connection is open", Duration::from_secs(10), |_| Ok(file.exists()))?;
+            connections.push(stage.app(client, &["hold", &target, "--seconds", seconds, "--ready-file", &file])?);
+            stage.written(client, &file)?;
         }
         let deny = format!(
             "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\

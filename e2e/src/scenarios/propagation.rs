@@ -66,7 +66,6 @@ fn measure_from(
     refuse: &str,
     way: Way,
 ) -> Result<()> {
-    let folder = tempfile::tempdir()?;
     let mut times = Vec::new();
     let allow = |stage: &Stage| match way {
         Way::PresenceRefuses => stage.delete(refuse),
@@ -78,10 +77,9 @@ fn measure_from(
     }
     for round in 0..ROUNDS {
         let refusing = round % 2 == 0;
-        let ready = folder.path().join(round.to_string());
-        let ready_text = ready.to_str().context("a temporary path is UTF-8")?;
-        let probe = stage.app(client, &["probe", target, "--seconds", "2", "--ready-file", ready_text])?;
-        stage.wait("the probe asks", Duration::from_secs(10), |_| Ok(ready.exists()))?;
+        let ready = Stage::fresh_path();
+        let probe = stage.app(client, &["probe", target, "--seconds", "2", "--ready-file", &ready])?;
+        stage.written(client, &ready)?;
         let changed_at = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as u64;
         if refusing {
             stage.apply(refuse)?

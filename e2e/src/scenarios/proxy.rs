@@ -18,21 +18,15 @@ const REPLACEMENTS: u32 = 20;
 /// The proxy is killed.
 pub fn crash(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     stage.apply(super::traffic::MANIFESTS)?;
-    stage.ready(&["shop/client", "shop/web-far"])?;
+    stage.ready(&["shop/client", "shop/web-far", "outside/client", "outside/web-far"])?;
     stage.enrolled(&["shop/client", "shop/web-far"], true)?;
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("wire.pcap");
-    let path = file.to_str().context("a temporary path is UTF-8")?;
-    let link = stage.uplink("node1")?;
-    let tcpdump = stage.spawn("kube-system/node1", &["tcpdump", "-Z", "root", "-U", "-i", &link, "-w", path, "tcp"])?;
-    stage.wait("tcpdump captures", Duration::from_secs(10), |_| Ok(file.metadata().is_ok_and(|m| m.len() >= 24)))?;
+    let (tcpdump, file) = stage.capture()?;
     let address = stage.pod_addresses("shop/web-far")?[0];
     for node in ["node1", "node2"] {
-        let ready = folder.path().join(node);
-        let ready_text = ready.to_str().context("a temporary path is UTF-8")?;
+        let ready = Stage::fresh_path();
         let target = format!("{address}:8081");
-        let probe = stage.app("shop/client", &["probe", &target, "--seconds", "6", "--ready-file", ready_text])?;
-        stage.wait("the probe asks", Duration::from_secs(10), |_| Ok(ready.exists()))?;
+        let probe = stage.app("shop/client", &["probe", &target, "--seconds", "6", "--ready-file", &ready])?;
+        stage.written("shop/client", &ready)?;
         stage.lab().kill_component("ztunnel", node, KILL)?;
         let report: probe::Report = probe.report()?;
         let down = report.turns.iter().find(|t| !t.ok).context("the kill was not noticed: did it bypass the proxy?")?;
@@ -43,7 +37,7 @@ pub fn crash(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
         seen.push(format!("ztunnel of {node} killed: new connections work after {} ms", away.as_millis()));
     }
     tcpdump.stop()?;
-    let segments = capture::read(&file)?;
+    let segments = capture::read(&stage.fetch(super::ON_NODE1, &file)?)?;
     let client = stage.pod_addresses("shop/client")?[0];
     let ports = capture::ports_between(&segments, client, address);
     // A refused plaintext attempt would be seen here as port 8081.

@@ -1,7 +1,7 @@
 //! What an eavesdropper between the nodes sees, and what a caller without an identity may do.
 
 use crate::{capture, stage::Stage};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use std::{collections::BTreeSet, time::Duration};
 
 /// Runs the scenario.
@@ -13,12 +13,7 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
 }
 
 fn eavesdrop(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("wire.pcap");
-    let path = file.to_str().context("a temporary path is UTF-8")?;
-    let link = stage.uplink("node1")?;
-    let tcpdump = stage.spawn("kube-system/node1", &["tcpdump", "-Z", "root", "-U", "-i", &link, "-w", path, "tcp"])?;
-    stage.wait("tcpdump captures", Duration::from_secs(10), |_| Ok(file.metadata().is_ok_and(|m| m.len() >= 24)))?;
+    let (tcpdump, file) = stage.capture()?;
 
     let secret = format!("attack-at-dawn-{}", std::process::id());
     let open = format!("read-me-freely-{}", std::process::id());
@@ -32,11 +27,11 @@ fn eavesdrop(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
         }
     }
     // The capture is complete when the plain word is in it: both calls are over by then.
-    stage.wait("the capture holds the plain call", Duration::from_secs(10), |_| {
-        Ok(capture::occurrences(&capture::read(&file)?, &open) >= 4)
+    stage.wait("the capture holds the plain call", Duration::from_secs(10), |s| {
+        Ok(capture::occurrences(&capture::read(&s.fetch(super::ON_NODE1, &file)?)?, &open) >= 4)
     })?;
     tcpdump.stop()?;
-    let segments = capture::read(&file)?;
+    let segments = capture::read(&stage.fetch(super::ON_NODE1, &file)?)?;
     ensure!(capture::occurrences(&segments, &secret) == 0, "the payload of a meshed call is readable on the wire");
     let mut ports = BTreeSet::new();
     for a in stage.pod_addresses("shop/client")? {
