@@ -30,7 +30,8 @@ pub(crate) fn response(input: &[u8]) {
     let Ok(received) = client.receive(response) else { return };
     for change in &received.changes {
         let Some(encoded) = codec::encode(change) else { continue };
-        let again = codec::decode(received.kind, &encoded.bytes, &mut codec::Names::new()).expect("what we write we can read");
+        let again =
+            codec::decode(received.kind, &encoded.bytes, &mut codec::Names::new()).expect("what we write we can read");
         let twice = codec::encode(&again.change).expect("it added something before");
         assert_eq!(encoded.bytes, twice.bytes, "writing is not stable");
     }
