@@ -9,7 +9,10 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -24,7 +27,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Builds `meshctl` with the profile this program was built with, and says where it is.
 pub fn meshctl() -> Result<PathBuf> {
-    let this = std::env::current_exe()?;
+    let this = this_program()?;
     let folder = this.parent().context("a program is in a folder")?;
     let meshctl = folder.join("meshctl");
     if let Some(cargo) = option_env!("CARGO") {
@@ -39,6 +42,13 @@ pub fn meshctl() -> Result<PathBuf> {
     }
     ensure!(meshctl.exists(), "{} is missing: build it with `cargo build -p meshctl`", meshctl.display());
     Ok(meshctl)
+}
+
+/// The path of this program as it was at first: the build below may replace the file.
+fn this_program() -> Result<&'static Path> {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    let first = std::env::current_exe()?;
+    Ok(PATH.get_or_init(|| first))
 }
 
 /// Fails with the program's name if it is not installed.
@@ -145,7 +155,7 @@ impl Stage {
 
     /// The path of this program, which has the small programs for pods.
     pub fn e2e() -> Result<String> {
-        Ok(std::env::current_exe()?.to_str().context("the path of this program is not UTF-8")?.into())
+        Ok(this_program()?.to_str().context("the path of this program is not UTF-8")?.into())
     }
 
     /// A path in a pod's own `/tmp` that nobody used before.

@@ -49,7 +49,8 @@ fn promtool(text: &str) -> Result<()> {
 }
 
 fn prometheus(stage: &mut Stage, seen: &mut Vec<String>, targets: &[(&str, String)]) -> Result<()> {
-    let folder = tempfile::tempdir_in(std::env::current_exe()?.parent().context("a program is in a folder")?)?;
+    let folder =
+        tempfile::tempdir_in(std::path::Path::new(&Stage::e2e()?).parent().context("a program is in a folder")?)?;
     let mut config = String::from("global: { scrape_interval: 1s }\nscrape_configs:\n");
     for (n, (program, target)) in targets.iter().enumerate() {
         config.push_str(&format!("  - job_name: {program}-{n}\n    static_configs: [{{ targets: [\"{target}\"] }}]\n"));
