@@ -53,7 +53,11 @@ fn files(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
             &["cidr.yaml", "ipBlocks", "10.0.0.0/99"],
         ),
         ("action.yaml", policy("action: PERHAPS, rules: [{}]"), &["action.yaml", "PERHAPS"]),
-        ("port.yaml", policy("rules: [{ to: [{ operation: { ports: [\"99999\"] } }] }]"), &["port.yaml", "ports[0]", "1 to 65535"]),
+        (
+            "port.yaml",
+            policy("rules: [{ to: [{ operation: { ports: [\"99999\"] } }] }]"),
+            &["port.yaml", "ports[0]", "1 to 65535"],
+        ),
         (
             "large.yaml",
             policy(&format!("rules: [{{ from: [{{ source: {{ principals: [{}] }} }}] }}]", "x".repeat(10 << 20))),
