@@ -289,6 +289,12 @@ impl Stage {
         self.exec("kube-system/node1", &["curl", "-sS", "-f", "--max-time", "5", &url])?.ok()
     }
 
+    /// What a node proxy knows, as its admin page says; `proxy` is its pod.
+    pub fn config_dump(&self, proxy: &str) -> Result<serde_json::Value> {
+        let dump = self.exec(proxy, &["curl", "-sS", "-f", "http://127.0.0.1:15000/config_dump"])?.ok()?;
+        Ok(serde_json::from_str(&dump)?)
+    }
+
     /// Replaces a node's proxy the way a rolling update does: the new one is ready before the old one drains.
     pub fn replace_ztunnel(&mut self, node: &str) -> Result<()> {
         self.lab().replace_component("ztunnel", node)?;

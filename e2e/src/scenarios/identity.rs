@@ -54,9 +54,7 @@ pub fn ca_away(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
 
 /// When the client's certificate ends, as its node proxy says.
 fn expiry(stage: &Stage) -> Result<String> {
-    let dump =
-        stage.exec("istio-system/ztunnel-node1", &["curl", "-sS", "-f", "http://127.0.0.1:15000/config_dump"])?;
-    let dump: serde_json::Value = serde_json::from_str(&dump.ok()?)?;
+    let dump = stage.config_dump("istio-system/ztunnel-node1")?;
     let mut certificates = dump["certificates"].as_array().into_iter().flatten();
     let client = certificates.find(|c| c["identity"].as_str().is_some_and(|id| id.ends_with("/ns/shop/sa/client")));
     let time = client.and_then(|c| c["certChain"][0]["expirationTime"].as_str());

@@ -79,8 +79,7 @@ fn known(stage: &mut Stage, seed: u64) -> Result<()> {
     stage.apply(&marker)?;
     for proxy in ["istio-system/ztunnel-node1", "istio-system/ztunnel-node2"] {
         stage.wait(&format!("{proxy} knows the marker of seed {seed}"), KNOWN, |s| {
-            let dump = s.exec(proxy, &["curl", "-sS", "-f", "http://127.0.0.1:15000/config_dump"])?.ok()?;
-            let dump: serde_json::Value = serde_json::from_str(&dump)?;
+            let dump = s.config_dump(proxy)?;
             let mut services = dump["services"].as_array().into_iter().flatten();
             let port = (10_000 + seed % 10_000).to_string();
             Ok(services.any(|v| v["name"] == "marker" && v["ports"].get(&port).is_some()))
