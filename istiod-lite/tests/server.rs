@@ -185,6 +185,10 @@ fn show(change: &Change) -> String {
         Change::Policy(p) => format!("policy {}", p.key()),
         Change::RemoveAddress(name) => format!("no {name}"),
         Change::RemovePolicy(name) => format!("no policy {name}"),
+        Change::ServiceRules(rules) => format!("rules of service {}", rules.rules().service),
+        Change::RemoveServiceRules(name) => format!("no rules of service {name}"),
+        Change::GatewayRules(rules) => format!("rules of waypoint {}", rules.rules().key()),
+        Change::RemoveGatewayRules(name) => format!("no rules of waypoint {name}"),
     }
 }
 

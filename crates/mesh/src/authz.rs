@@ -124,7 +124,8 @@ impl<'a> Asked<'a> {
 
     fn one(&self, one: &Match) -> bool {
         // Every field is taken apart here, so that a new one cannot be forgotten.
-        let Match { namespaces, principals, service_accounts, source_ips, destination_ips, destination_ports } = one;
+        let Match { namespaces, principals, service_accounts, source_ips, destination_ips, destination_ports, request } =
+            one;
         let fields = [
             agrees(namespaces, |wanted| text(wanted, self.namespace)),
             agrees(principals, |wanted| text(wanted, &self.principal)),
@@ -132,6 +133,8 @@ impl<'a> Asked<'a> {
             agrees(source_ips, |net| contains(net, self.source_ip)),
             agrees(destination_ips, |net| contains(net, self.destination_ip)),
             agrees(destination_ports, |port| *port == self.destination_port),
+            // Nothing is known of a request here, so whatever is asked of it does not agree.
+            request.as_ref().map(|_| false),
         ];
         fields.iter().any(Option::is_some) && fields.iter().flatten().all(|agrees| *agrees)
     }

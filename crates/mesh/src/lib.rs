@@ -5,7 +5,7 @@
 //!
 //! Reading order: [`identity`] · [`workload`] · [`service`] · [`policy`] · [`view`] (what a
 //! process knows of the mesh at one instant) · [`authz`] (may this connection pass?) ·
-//! [`balance`] (which endpoint?) · [`limits`] · [`fixture`] (a text that becomes a view).
+//! [`balance`] (which endpoint?) · [`route`] (what becomes of a request?) · [`limits`] · [`fixture`] (a text that becomes a view).
 
 pub mod authz;
 pub mod balance;
@@ -13,6 +13,7 @@ pub mod fixture;
 pub mod identity;
 pub mod limits;
 pub mod policy;
+pub mod route;
 pub mod service;
 pub mod shards;
 pub mod view;

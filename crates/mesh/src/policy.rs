@@ -1,8 +1,12 @@
-//! L4 authorization as a value: who may connect to whom.
+//! Authorization as a value: who may connect to whom, and ask what.
 //!
 //! The shape is that of `istio.security.Authorization`: rules are alternatives, the clauses of a
 //! rule must all match, of a clause's matches one is enough, and in a match every field that is
 //! set must agree. What that means is decided in [`crate::authz`].
+
+mod request;
+
+pub use request::{PathPattern, RequestMatch};
 
 use crate::Str;
 use ipnet::IpNet;
@@ -80,6 +84,8 @@ pub struct Match {
     pub destination_ips: Values<IpNet>,
     /// Port of the pod that is called.
     pub destination_ports: Values<u16>,
+    /// What is asked; only waypoints can tell.
+    pub request: Option<Box<RequestMatch>>,
 }
 
 /// What a field may be, and what it must not be. An empty list says nothing.

@@ -17,7 +17,12 @@
 mod address;
 mod policies;
 
-use crate::{Policy, Service, ServiceKey, Str, Workload, balance::Endpoint, shards::Shards};
+use crate::{
+    Policy, Service, ServiceKey, Str, Workload,
+    balance::Endpoint,
+    route::{Compiled, CompiledGateway},
+    shards::Shards,
+};
 use address::{Services, Workloads};
 use policies::Policies;
 use std::{net::IpAddr, sync::Arc};
@@ -35,6 +40,14 @@ pub enum Change {
     RemoveAddress(Str),
     /// A policy (`namespace/name`) is gone.
     RemovePolicy(Str),
+    /// The rules of a service are new or different; only waypoints have any.
+    ServiceRules(Arc<Compiled>),
+    /// The rules of a service (`namespace/hostname`) are gone.
+    RemoveServiceRules(Str),
+    /// The rules of a waypoint are new or different.
+    GatewayRules(Arc<CompiledGateway>),
+    /// The rules of a waypoint (`namespace/name`) are gone.
+    RemoveGatewayRules(Str),
 }
 
 /// What this process knows of the mesh.
@@ -45,6 +58,8 @@ pub struct View {
     /// Service → uid → workload, also for services that are not known.
     endpoints: Shards<ServiceKey, Shards<Str, Arc<Workload>>>,
     policies: Policies,
+    service_rules: Shards<ServiceKey, Arc<Compiled>>,
+    gateway_rules: Shards<Str, Arc<CompiledGateway>>,
     version: u64,
     policy_version: u64,
 }
@@ -69,6 +84,19 @@ impl View {
                 Change::Policy(policy) => touched.policy |= next.policies.put(policy),
                 Change::RemovePolicy(key) => touched.policy |= next.policies.remove(&key),
                 Change::RemoveAddress(name) => next.remove_address(&name, &mut touched),
+                Change::ServiceRules(rules) => {
+                    touched.policy = true;
+                    next.service_rules.insert(rules.rules().service.clone(), rules);
+                }
+                Change::RemoveServiceRules(name) => {
+                    let key = name.parse::<ServiceKey>().ok();
+                    touched.policy |= key.and_then(|key| next.service_rules.remove(&key)).is_some();
+                }
+                Change::GatewayRules(rules) => {
+                    touched.policy = true;
+                    next.gateway_rules.insert(rules.rules().key().into(), rules);
+                }
+                Change::RemoveGatewayRules(name) => touched.policy |= next.gateway_rules.remove(&*name).is_some(),
             }
         }
         next.version += u64::from(touched.anything || touched.policy);
@@ -177,6 +205,16 @@ impl View {
     /// A policy by `namespace/name`.
     pub fn policy(&self, key: &str) -> Option<&Arc<Policy>> {
         self.policies.get(key)
+    }
+
+    /// The rules of a service.
+    pub fn service_rules(&self, key: &ServiceKey) -> Option<&Arc<Compiled>> {
+        self.service_rules.get(key)
+    }
+
+    /// The rules of a waypoint, by `namespace/name`.
+    pub fn gateway_rules(&self, key: &str) -> Option<&Arc<CompiledGateway>> {
+        self.gateway_rules.get(key)
     }
 
     /// Every workload, in an order that depends on the content only.

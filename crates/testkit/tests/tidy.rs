@@ -19,17 +19,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hbone", &["mesh", "pki"]),
     // `proto` only for the ZDS codec; see `WIRE_TYPES`.
     ("ztunnel", &["chassis", "hbone", "xds", "pki", "mesh", "proto"]),
+    // `proto` only to speak with external authorizers and rate limit services.
+    ("waypoint", &["chassis", "hbone", "xds", "pki", "mesh", "proto"]),
     ("istiod-lite", &["chassis", "xds", "pki", "mesh"]),
-    ("meshctl", &["ztunnel", "istiod-lite", "chassis", "mesh"]),
+    ("meshctl", &["ztunnel", "waypoint", "istiod-lite", "chassis", "mesh"]),
     ("testkit", &["hbone", "xds", "pki", "mesh"]),
     // The scenarios speak of the mesh in its own words.
-    ("e2e", &["ztunnel", "istiod-lite", "meshctl", "testkit", "mesh"]),
+    ("e2e", &["ztunnel", "waypoint", "istiod-lite", "meshctl", "testkit", "mesh"]),
     // `fuzz/targets`: what parsers must survive, wherever they are.
-    ("targets", &["ztunnel", "istiod-lite", "chassis", "hbone", "xds", "pki", "mesh"]),
+    ("targets", &["ztunnel", "waypoint", "istiod-lite", "chassis", "hbone", "xds", "pki", "mesh"]),
 ];
 
 /// Where wire types may be named.
-const WIRE_TYPES: &[&str] = &["proto/", "crates/pki/", "crates/xds/", "ztunnel/src/pods/protocol"];
+const WIRE_TYPES: &[&str] =
+    &["proto/", "crates/pki/", "crates/xds/", "ztunnel/src/pods/protocol", "waypoint/src/external/"];
 
 /// Where code may be unsafe.
 const UNSAFE: &[&str] = &["ztunnel/src/net/", "ztunnel/src/net.rs"];

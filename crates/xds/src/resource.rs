@@ -1,4 +1,4 @@
-//! The two kinds of resource and how they are named.
+//! The kinds of resource and how they are named.
 
 use mesh::{Change, Str};
 use std::fmt;
@@ -10,6 +10,10 @@ pub enum Kind {
     Address,
     /// L4 authorization policies.
     Authorization,
+    /// What a waypoint does with the requests of one service.
+    ServiceRules,
+    /// What concerns one waypoint as a whole.
+    GatewayRules,
 }
 
 impl Kind {
@@ -21,6 +25,8 @@ impl Kind {
         match self {
             Self::Address => "type.googleapis.com/istio.workload.Address",
             Self::Authorization => "type.googleapis.com/istio.security.Authorization",
+            Self::ServiceRules => "type.googleapis.com/istiod_lite.waypoint.v1.ServiceRules",
+            Self::GatewayRules => "type.googleapis.com/istiod_lite.waypoint.v1.GatewayRules",
         }
     }
 
@@ -34,6 +40,8 @@ impl Kind {
         match self {
             Self::Address => "wds",
             Self::Authorization => "wads",
+            Self::ServiceRules => "service_rules",
+            Self::GatewayRules => "gateway_rules",
         }
     }
 
@@ -57,5 +65,9 @@ pub fn of_change(change: &Change) -> (Kind, Str) {
         Change::Policy(policy) => (Kind::Authorization, policy.key().into()),
         Change::RemoveAddress(name) => (Kind::Address, name.clone()),
         Change::RemovePolicy(name) => (Kind::Authorization, name.clone()),
+        Change::ServiceRules(rules) => (Kind::ServiceRules, rules.rules().service.to_string().into()),
+        Change::RemoveServiceRules(name) => (Kind::ServiceRules, name.clone()),
+        Change::GatewayRules(rules) => (Kind::GatewayRules, rules.rules().key().into()),
+        Change::RemoveGatewayRules(name) => (Kind::GatewayRules, name.clone()),
     }
 }

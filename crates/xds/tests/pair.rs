@@ -79,6 +79,7 @@ impl Truth {
         changes.push(match kind {
             Kind::Address => Change::RemoveAddress(text),
             Kind::Authorization => Change::RemovePolicy(text),
+            other => unreachable!("{other} is not for node proxies"),
         });
         self.history.entry((kind, name.clone())).or_default().push((self.number, false));
         self.resources.remove(&(kind, name));
@@ -147,6 +148,7 @@ fn change(kind: Kind, name: &str, content: &Content) -> Change {
             dry_run: false,
         })),
         (Kind::Authorization, None) => unreachable!("policies have a namespace"),
+        (other, _) => unreachable!("{other} is not for node proxies"),
     }
 }
 
@@ -190,6 +192,8 @@ impl Applied {
                     let number = said_by(&p.rules[0]).parse().expect("a number");
                     ((Kind::Authorization, p.key()), Some(Content { number, policies: Vec::new() }))
                 }
+                Change::ServiceRules(_) | Change::RemoveServiceRules(_) => unreachable!("rules are for waypoints"),
+                Change::GatewayRules(_) | Change::RemoveGatewayRules(_) => unreachable!("rules are for waypoints"),
                 Change::RemoveAddress(name) => ((Kind::Address, name.to_string()), None),
                 Change::RemovePolicy(name) => ((Kind::Authorization, name.to_string()), None),
             };

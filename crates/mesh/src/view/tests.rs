@@ -274,6 +274,8 @@ proptest! {
                         }
                     }
                     Change::RemovePolicy(name) => drop(last.remove(&(2, name.to_string()))),
+                    Change::ServiceRules(_) | Change::RemoveServiceRules(_) => unreachable!("rules are for waypoints"),
+                    Change::GatewayRules(_) | Change::RemoveGatewayRules(_) => unreachable!("rules are for waypoints"),
                 }
             }
             let fresh = View::default().apply(last.values().rev().cloned());

@@ -119,6 +119,8 @@ impl Client {
             changes.push(match kind {
                 Kind::Address => Change::RemoveAddress(name),
                 Kind::Authorization => Change::RemovePolicy(name),
+                Kind::ServiceRules => Change::RemoveServiceRules(name),
+                Kind::GatewayRules => Change::RemoveGatewayRules(name),
             });
         }
         known.answered = true;

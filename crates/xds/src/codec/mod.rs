@@ -113,7 +113,11 @@ pub fn encode(change: &Change) -> Option<Encoded> {
         Change::Workload(workload) => (Kind::Address, address::of_workload(workload).encode_to_vec()),
         Change::Service(service) => (Kind::Address, address::of_service(service).encode_to_vec()),
         Change::Policy(policy) => (Kind::Authorization, policy::encode(policy).encode_to_vec()),
-        Change::RemoveAddress(_) | Change::RemovePolicy(_) => return None,
+        Change::ServiceRules(_) | Change::GatewayRules(_) => return None,
+        Change::RemoveAddress(_)
+        | Change::RemovePolicy(_)
+        | Change::RemoveServiceRules(_)
+        | Change::RemoveGatewayRules(_) => return None,
     };
     let hash = xxh64(&message, 0);
     let resource = wire::Resource {
@@ -166,6 +170,7 @@ fn content(kind: Kind, resource: &wire::Resource, names: &mut Names) -> Result<(
             let policy = policy::decode(proto::security::Authorization::decode(any.value.clone())?)?;
             Change::Policy(Arc::new(policy))
         }
+        Kind::ServiceRules | Kind::GatewayRules => return Err(DecodeError::Missing("codec")),
     };
     let (_, own) = resource::of_change(&change);
     if *own == *resource.name { Ok((own, change)) } else { Err(DecodeError::Name(own.chars().take(200).collect())) }

@@ -107,6 +107,7 @@ fn match_of_wire(matched: wire::Match) -> Result<Match, DecodeError> {
         destination_ports: values(matched.destination_ports, matched.not_destination_ports, |number| {
             port("destination_ports", number)
         })?,
+        request: None,
     })
 }
 

@@ -164,6 +164,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             source_ips,
             destination_ips,
             destination_ports,
+            request: None,
         });
     let clause = vec(matched, 0..3).prop_map(|matches| Clause { matches });
     let rule = vec(clause, 0..3).prop_map(|clauses| Rule { clauses });
