@@ -3,9 +3,11 @@
 //!
 //! Each prints one JSON document on stdout when it ends, for the scenario to judge.
 
+pub mod backend;
 pub mod hold;
 pub mod load;
 pub mod probe;
+pub mod requests;
 pub mod serve;
 
 use clap::Subcommand;
@@ -20,6 +22,10 @@ pub enum App {
     Hold(hold::Options),
     /// Ask the same question again and again and note when the answer changes.
     Probe(probe::Options),
+    /// Serve HTTP that does what it is told, and counts.
+    Backend(backend::Options),
+    /// Send HTTP requests at a fixed rate over kept connections, and count who answered what.
+    Requests(requests::Options),
     /// Serve HTTP that says who answered, and a TCP echo.
     Serve(serve::Options),
 }
@@ -37,6 +43,8 @@ pub fn run(app: App) -> ExitCode {
         App::Load(options) => runtime.block_on(load::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Hold(options) => runtime.block_on(hold::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Probe(options) => runtime.block_on(probe::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
+        App::Backend(options) => runtime.block_on(backend::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
+        App::Requests(options) => runtime.block_on(requests::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Serve(options) => runtime.block_on(serve::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
     };
     match answer {
@@ -49,4 +57,17 @@ pub fn run(app: App) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Lets a connection go on by itself; it ends with its socket, or with the program.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "these programs have no tasks to watch; a connection's end is its peer's news"
+)]
+fn go_on<F>(connection: F)
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    tokio::spawn(connection);
 }
