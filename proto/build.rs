@@ -1,7 +1,15 @@
 //! Compiles the `.proto` files without `protoc`: a fresh machine needs only cargo.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["workload.proto", "authorization.proto", "discovery.proto", "citadel.proto", "zds.proto"];
+    let files = [
+        "workload.proto",
+        "authorization.proto",
+        "discovery.proto",
+        "citadel.proto",
+        "zds.proto",
+        "envoy/service/auth/v3/external_auth.proto",
+        "envoy/service/ratelimit/v3/rls.proto",
+    ];
     println!("cargo::rerun-if-changed=proto");
     let set = protox::compile(files, ["proto"])?;
     let mut config = prost_build::Config::new();

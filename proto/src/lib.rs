@@ -1,7 +1,7 @@
 //! The wire contract: message types generated from `proto/*.proto`.
 //!
-//! Only `xds`, `pki` and the node agent's ZDS codec may name this crate; everybody else
-//! speaks the words of `mesh`. It never holds logic.
+//! Only `xds`, `pki`, the node agent's ZDS codec and the waypoint's clients of external services
+//! may name this crate; everybody else speaks the words of `mesh`. It never holds logic.
 #![allow(missing_docs, unreachable_pub, clippy::all, clippy::nursery, clippy::use_self, clippy::or_fun_call)]
 
 /// `istio.workload`: workloads and services, and `zds`, how pods reach the node proxy.
@@ -26,4 +26,54 @@ pub mod citadel {
 /// `envoy.service.discovery.v3`: delta ADS.
 pub mod discovery {
     tonic::include_proto!("envoy.service.discovery.v3");
+}
+
+/// What a waypoint asks of external services, under Envoy's package names.
+pub mod envoy {
+    pub mod config {
+        pub mod core {
+            pub mod v3 {
+                tonic::include_proto!("envoy.config.core.v3");
+            }
+        }
+    }
+
+    pub mod extensions {
+        pub mod common {
+            pub mod ratelimit {
+                pub mod v3 {
+                    tonic::include_proto!("envoy.extensions.common.ratelimit.v3");
+                }
+            }
+        }
+    }
+
+    pub mod service {
+        /// `Authorization/Check`: whether a request may pass.
+        pub mod auth {
+            pub mod v3 {
+                tonic::include_proto!("envoy.service.auth.v3");
+            }
+        }
+
+        /// `RateLimitService/ShouldRateLimit`: whether a request is over a limit.
+        pub mod ratelimit {
+            pub mod v3 {
+                tonic::include_proto!("envoy.service.ratelimit.v3");
+            }
+        }
+    }
+
+    pub mod r#type {
+        pub mod v3 {
+            tonic::include_proto!("envoy.r#type.v3");
+        }
+    }
+}
+
+/// `google.rpc`: what a call came to.
+pub mod google {
+    pub mod rpc {
+        tonic::include_proto!("google.rpc");
+    }
 }
