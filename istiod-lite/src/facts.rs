@@ -5,9 +5,11 @@
 //! what we do not understand is either absent (and was reported where it was read) or, in a policy,
 //! named, because a policy that is half understood must close and not open.
 
+mod condition;
 mod entry;
 mod policy;
 
+pub use condition::Condition;
 pub use entry::{Entry, EntryAddress, Resolution, ServiceEntry, Vip, WorkloadEntry};
 pub use policy::{AuthorizationPolicy, MtlsMode, PeerAuthentication, PolicyAction, PolicyCondition, PolicyRule, Term};
 

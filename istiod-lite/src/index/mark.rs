@@ -2,13 +2,13 @@
 
 use super::{
     Index, Rank,
-    policies::{by_port_key, strict_key},
+    policies::{self, by_port_key, strict_key},
     services::hostname,
     told::{Name, Owner, Source, Told, pods_of, service_of},
 };
 use crate::facts::{
-    AuthorizationPolicy, EndpointSlice, Fact, Kind, Labels, MtlsMode, Namespace, Node, PeerAuthentication, Pod,
-    Service, ServiceEntry, WorkloadEntry,
+    AuthorizationPolicy, EndpointSlice, Fact, FactKey, Kind, Labels, MtlsMode, Namespace, Node, PeerAuthentication,
+    Pod, Service, ServiceEntry, WorkloadEntry,
 };
 use mesh::{ServiceKey, Str};
 use std::collections::BTreeSet;
@@ -16,6 +16,9 @@ use std::collections::BTreeSet;
 impl Index {
     pub(super) fn tell(&mut self, fact: Fact) {
         let key = fact.key();
+        if matches!(fact, Fact::Removed(_)) {
+            self.conditions.remove(&key);
+        }
         let name = (key.namespace, key.name);
         match fact {
             Fact::Namespace(it) => self.namespace(&name, Some(it)),
@@ -216,6 +219,7 @@ impl Index {
         }
         if let Some(new) = new {
             mark(self, &new);
+            self.set_conditions(policy_key(name), policies::accepted(&new).into_iter().collect());
             self.told.policies_selecting.put(&name.0, name.clone(), new.selector.clone());
             self.told.authorization.insert(name.clone(), new);
         }
@@ -277,6 +281,10 @@ impl Source {
             Self::Service(name) | Self::ServiceEntry(name) => &name.0,
         }
     }
+}
+
+fn policy_key(name: &Name) -> FactKey {
+    FactKey { kind: Kind::AuthorizationPolicy, namespace: name.0.clone(), name: name.1.clone() }
 }
 
 type Claims = (Rank, Vec<ServiceKey>);

@@ -18,7 +18,7 @@ mod told;
 mod vips;
 mod workloads;
 
-use crate::facts::{Fact, FactKey, Meta, PodLookup, PodRecord, PolicyCondition};
+use crate::facts::{Condition, Fact, FactKey, Meta, PodLookup, PodRecord, PolicyCondition};
 use mesh::{Change, Policy, Service, ServiceKey, Str, Workload};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -69,6 +69,8 @@ pub struct Index {
     services: BTreeMap<ServiceKey, Arc<Service>>,
     workloads: BTreeMap<Owner, BTreeMap<Str, Arc<Workload>>>,
     policies: BTreeMap<Str, Arc<Policy>>,
+    /// What became of each object, of those of which there is something to say.
+    conditions: BTreeMap<FactKey, Vec<Condition>>,
     /// What is to be built again.
     marked: Marked,
 }
@@ -120,8 +122,21 @@ impl Index {
         self.policies.values()
     }
 
+    /// What became of each object, of those of which there is something to say.
+    pub fn conditions(&self) -> impl Iterator<Item = (&FactKey, &[Condition])> {
+        self.conditions.iter().map(|(key, conditions)| (key, conditions.as_slice()))
+    }
+
+    /// Says what became of an object, in the place of what was said before. They go with the object.
+    pub(crate) fn set_conditions(&mut self, key: FactKey, conditions: Vec<Condition>) {
+        match conditions.is_empty() {
+            true => drop(self.conditions.remove(&key)),
+            false => drop(self.conditions.insert(key, conditions)),
+        }
+    }
+
     /// What node proxies make of the authorization policies that were told.
-    pub fn conditions(&self) -> impl Iterator<Item = (&Meta, PolicyCondition)> {
+    pub fn policy_conditions(&self) -> impl Iterator<Item = (&Meta, PolicyCondition)> {
         self.told.authorization.values().map(|policy| (&policy.meta, policy.condition()))
     }
 

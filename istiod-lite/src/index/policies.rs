@@ -4,7 +4,9 @@
 //! rule keeps what else it asks for, so it denies at least what was asked. Either way a policy may
 //! become stricter here, and never weaker; its [`PolicyCondition`](crate::facts::PolicyCondition) says so.
 
-use crate::facts::{AuthorizationPolicy, MtlsMode, PeerAuthentication, PolicyAction, PolicyRule, Term};
+use crate::facts::{
+    AuthorizationPolicy, Condition, MtlsMode, PeerAuthentication, PolicyAction, PolicyCondition, PolicyRule, Term,
+};
 use mesh::{
     Policy, Str,
     policy::{Action, Clause, Match, PolicyScope, Rule, StringMatch, Values},
@@ -29,6 +31,16 @@ pub(super) fn convert(policy: &AuthorizationPolicy, root_namespace: &str) -> Opt
     };
     let (name, namespace) = (policy.meta.name.clone(), policy.meta.namespace.clone());
     Some(Policy { name, namespace, scope, action, rules, dry_run: policy.dry_run })
+}
+
+/// What is said of an authorization policy that is for node proxies.
+pub(super) fn accepted(policy: &AuthorizationPolicy) -> Option<Condition> {
+    const KIND: &str = "ZtunnelAccepted";
+    match policy.condition() {
+        PolicyCondition::ForWaypoint => None,
+        PolicyCondition::Accepted => Some(Condition::met(KIND, "Accepted", "attached to ztunnel")),
+        other => Some(Condition::unmet(KIND, "UnsupportedValue", other.to_string())),
+    }
 }
 
 fn allow_rule(rule: &PolicyRule) -> Option<Rule> {

@@ -2,7 +2,13 @@
 //!
 //! The debug pages show the whole mesh, so they are only for callers from loopback.
 
-use crate::{problems::Problems, publish::SharedIndex, report::Report};
+use crate::{
+    facts::{Condition, FactKey},
+    index::Index,
+    problems::Problems,
+    publish::SharedIndex,
+    report::Report,
+};
 use chassis::{
     admin::{self, Response, Routes},
     metrics::Exposition,
@@ -40,10 +46,12 @@ pub fn metrics(exposition: Arc<Exposition>) -> Routes {
 
 /// `GET /ready`, `GET /debug/…` and `POST /logging`: what callers from loopback get.
 pub fn debug(process: &Process, index: SharedIndex, problems: Arc<Problems>, report: Arc<Report>) -> Routes {
+    let status = index.clone();
     let page = |act: Box<dyn Fn() -> Value + Send + Sync>| move |_| ready(admin::json(StatusCode::OK, &act()));
     let (connections, syncz) = (report.clone(), report);
     readiness(process)
         .get("/debug/ambientz", "what proxies are told", page(Box::new(move || told(&index))))
+        .get("/debug/status", "what became of objects", page(Box::new(move || statuses(&status.read()))))
         .get("/debug/connections", "which proxies are connected", page(Box::new(move || connections.connections())))
         .get("/debug/syncz", "which proxies have what", page(Box::new(move || syncz.sync_status())))
         .get(
@@ -56,6 +64,28 @@ pub fn debug(process: &Process, index: SharedIndex, problems: Arc<Problems>, rep
         )
         .logging(process.level.clone())
         .index("istiod-lite")
+}
+
+/// Conditions by object, spelled as in the status of a Kubernetes object.
+fn statuses(index: &Index) -> Value {
+    let condition = |condition: &Condition| {
+        json!({
+            "parent": condition.parent.as_deref(),
+            "type": &*condition.kind,
+            "status": if condition.status { "True" } else { "False" },
+            "reason": &*condition.reason,
+            "message": &*condition.message,
+        })
+    };
+    let object = |(key, conditions): (&FactKey, &[Condition])| {
+        json!({
+            "kind": format!("{:?}", key.kind),
+            "namespace": &*key.namespace,
+            "name": &*key.name,
+            "conditions": conditions.iter().map(condition).collect::<Vec<_>>(),
+        })
+    };
+    index.conditions().map(object).collect()
 }
 
 fn told(index: &SharedIndex) -> Value {

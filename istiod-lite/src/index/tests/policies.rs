@@ -140,7 +140,12 @@ fn what_node_proxies_cannot_decide_makes_a_policy_stricter() {
         ),
     ] {
         let (index, view) = index(&format!("{PODS}{}", authorization("shop", "p", &spec)));
-        let conditions: Vec<_> = index.conditions().map(|(meta, condition)| (&*meta.name, condition)).collect();
+        let told: Vec<_> = index.conditions().flat_map(|(_, all)| all.iter().map(|one| (&*one.kind, one.status))).collect();
+        match condition {
+            PolicyCondition::ForWaypoint => assert_eq!(told, [], "{spec}"),
+            _ => assert_eq!(told, [("ZtunnelAccepted", condition == PolicyCondition::Accepted)], "{spec}"),
+        }
+        let conditions: Vec<_> = index.policy_conditions().map(|(meta, condition)| (&*meta.name, condition)).collect();
         assert_eq!(conditions, [("p", condition)], "{spec}");
         assert_eq!((&open(&view, 80)[..2], &open(&view, 81)[..2]), (on_80, on_81), "{spec}");
     }
