@@ -1,1 +1,3 @@
 //! The L7 proxy of a namespace.
+
+pub mod budget;
