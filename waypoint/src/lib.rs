@@ -1,3 +1,4 @@
 //! The L7 proxy of a namespace.
 
+pub mod adaptive;
 pub mod budget;
