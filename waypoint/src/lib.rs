@@ -2,3 +2,4 @@
 
 pub mod adaptive;
 pub mod budget;
+pub mod outlier;
