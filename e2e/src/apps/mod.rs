@@ -1,9 +1,11 @@
 //! Small programs that scenarios run inside pods, where no program of the system does the job:
-//! `e2e app load` (new connections at a fixed rate) and `e2e app hold` (one connection, watched).
+//! `e2e app load` (new connections at a fixed rate), `e2e app crowd` (many open at once) and
+//! `e2e app hold` (one connection, watched).
 //!
 //! Each prints one JSON document on stdout when it ends, for the scenario to judge.
 
 pub mod backend;
+pub mod crowd;
 pub mod hold;
 pub mod load;
 pub mod probe;
@@ -18,6 +20,8 @@ use std::process::ExitCode;
 pub enum App {
     /// Open new connections at a fixed rate, one HTTP request each, and count what failed and how.
     Load(load::Options),
+    /// Have many connections open at the same moment, each answered while all the others are open.
+    Crowd(crowd::Options),
     /// Keep one connection open, send a line at an interval, and say when and how it ended.
     Hold(hold::Options),
     /// Ask the same question again and again and note when the answer changes.
@@ -41,6 +45,7 @@ pub fn run(app: App) -> ExitCode {
     };
     let answer = match app {
         App::Load(options) => runtime.block_on(load::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
+        App::Crowd(options) => runtime.block_on(crowd::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Hold(options) => runtime.block_on(hold::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Probe(options) => runtime.block_on(probe::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Backend(options) => runtime.block_on(backend::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),

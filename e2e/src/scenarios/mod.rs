@@ -36,7 +36,7 @@ pub struct Scenario {
 pub const ALL: &[Scenario] = &[
     Scenario {
         name: "traffic",
-        about: "curl, iperf3, TLS, server-first, 1 GiB, 1,000 connections, IPv4 and IPv6, in and out of the mesh",
+        about: "curl, iperf3, TLS, server-first, 1 GiB, 1,000 connections at once, IPv4 and IPv6, in and out of the mesh",
         needs: &["curl", "iperf3", "openssl", "python3"],
         fresh: false,
         env: &[],

@@ -1,7 +1,7 @@
 //! Real programs talk through the mesh: every way in and out of it, and every kind of byte stream.
 
 use crate::{
-    apps::load,
+    apps::{crowd, load},
     stage::{Output, Stage},
 };
 use anyhow::{Context, Result, ensure};
@@ -26,7 +26,8 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     tls(stage, seen)?;
     server_first(stage, seen)?;
     large_file(stage, seen)?;
-    many(stage, seen)
+    many(stage, seen)?;
+    at_once(stage, seen)
 }
 
 fn every_way(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
@@ -115,6 +116,23 @@ fn many(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     let report: load::Report = stage.load("shop/client", "web-far.shop.svc.cluster.local:81", 1000, 1)?.report()?;
     ensure!(report.failures() == 0, "of 1,000 connections in one second failed: {:?}", report.failed);
     seen.push(format!("1,000 calls of curl, 100 at a time; 1,000 connections in 1 s, p99 {:.1} ms", report.p99_ms));
+    Ok(())
+}
+
+/// How many connections are open at the same moment.
+const CROWD: u64 = 1000;
+
+fn at_once(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    for (whither, host) in [("between nodes", "web-far"), ("on one node", "web-near")] {
+        let target = format!("{host}.shop.svc.cluster.local:81");
+        let crowd = stage.app("shop/client", &["crowd", &target, "--connections", &CROWD.to_string()])?;
+        let report: crowd::Report = crowd.report()?;
+        ensure!(report.ok == CROWD && report.failed.is_empty(), "{whither}: {} ok, {:?}", report.ok, report.failed);
+        seen.push(format!(
+            "{CROWD} connections open at once {whither}, each answered while all were: gathered in {:.0} ms",
+            report.gathered_ms
+        ));
+    }
     Ok(())
 }
 
