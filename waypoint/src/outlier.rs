@@ -69,7 +69,7 @@ impl Tally {
         };
         let gateway = counted(&self.gateway_errors, matches!(status, 502..=504), settings.consecutive_gateway_errors);
         let errors = counted(&self.errors, error, settings.consecutive_errors);
-        errors.then_some(Cause::Errors).or(gateway.then_some(Cause::GatewayErrors))
+        errors.then_some(Cause::Errors).or_else(|| gateway.then_some(Cause::GatewayErrors))
     }
 
     /// Whether it is left out. The [`Detector`] says whether that is heeded.
