@@ -3,3 +3,4 @@
 pub mod adaptive;
 pub mod budget;
 pub mod outlier;
+pub mod report;
