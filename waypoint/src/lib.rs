@@ -2,5 +2,6 @@
 
 pub mod adaptive;
 pub mod budget;
+pub mod external;
 pub mod outlier;
 pub mod report;
