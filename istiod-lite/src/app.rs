@@ -76,7 +76,7 @@ pub async fn start_with(config: Config, process: &Process, told: mpsc::Receiver<
         clock.clone(),
         ca_metrics,
     );
-    let door = Door::new(authenticator, config.policy.clone());
+    let door = Door::new(authenticator, config.policy.clone(), index.clone());
     let routes = tonic::service::Routes::new(Discovery::new(catalog.clone(), door, report.clone()))
         .add_service(pki::ca_server::service(Arc::new(authority)));
     let mut names = serving::hostnames("istio-system");

@@ -9,13 +9,16 @@ use crate::{
     report::Report,
     source::{News, Told},
 };
-use mesh::{Change, Identity};
+use mesh::Identity;
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 use tokio::sync::mpsc;
-use xds::{resource, server::Publisher};
+use xds::{
+    resource,
+    server::{Publication, Publisher, Scope},
+};
 
 /// The index, read by many and written by [`Writer`] alone.
 #[derive(Clone, Debug)]
@@ -71,14 +74,14 @@ impl Writer {
 
     /// Takes in one moment, whole.
     pub fn take(&mut self, told: Told) {
-        let mut changes = Vec::new();
+        let mut publications = Vec::new();
         {
             let mut index = self.index.index.write().unwrap_or_else(PoisonError::into_inner);
             for news in told.news {
                 match news {
                     News::Fact(fact) => {
                         self.report.fact(&fact.key());
-                        changes.extend(index.apply(fact));
+                        publications.extend(index.apply(fact));
                     }
                     News::Clear(subject) => self.problems.clear(&subject),
                     News::Problem(problem) => {
@@ -90,56 +93,53 @@ impl Writer {
             }
         }
         self.problems.settle();
-        let logged = self.publisher.apply(latest(changes), told.at);
+        let logged = self.publisher.apply(latest(publications), told.at);
         tracing::debug!(changes = logged, "took in what was told");
     }
 }
 
 /// Of several changes of one resource only the last is encoded and sent.
-fn latest(changes: Vec<Change>) -> Vec<Change> {
+fn latest(publications: Vec<Publication>) -> Vec<Publication> {
     let mut last = HashMap::new();
-    for (n, change) in changes.iter().enumerate() {
-        last.insert(resource::of_change(change), n);
+    for (n, publication) in publications.iter().enumerate() {
+        last.insert(resource::of_change(&publication.change), n);
     }
     let mut n = 0;
-    let keep = |change: &Change| {
+    let keep = |publication: &Publication| {
         n += 1;
-        last.get(&resource::of_change(change)) == Some(&(n - 1))
+        last.get(&resource::of_change(&publication.change)) == Some(&(n - 1))
     };
-    let mut changes = changes;
-    changes.retain(keep);
-    changes
-}
-
-/// What a proxy may see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// Every workload, service and policy: a node proxy must find any of them.
-    Whole,
+    let mut publications = publications;
+    publications.retain(keep);
+    publications
 }
 
 /// What a caller may see, by who it is and never by what it says of itself. Whoever is not known
 /// to need the configuration sees none of it.
-pub fn scope(caller: &Identity, policy: &Policy) -> Option<Scope> {
+pub fn scope(caller: &Identity, policy: &Policy, index: &Index) -> Option<Scope> {
     let is = |(namespace, account): &(String, String)| {
         **namespace == **caller.namespace() && **account == **caller.service_account()
     };
-    policy.trusted_node_accounts.iter().any(is).then_some(Scope::Whole)
+    if policy.trusted_node_accounts.iter().any(is) {
+        return Some(Scope::NodeProxy);
+    }
+    index.gateway_of(caller).map(Scope::Waypoint)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mesh::{Service, Workload};
+    use mesh::{Change, Service, Workload};
 
     #[test]
     fn of_several_changes_of_one_resource_the_last_counts() {
         let workload = |node: &str| Change::Workload(Arc::new(Workload { node: node.into(), ..Workload::named("u") }));
         let service = Change::Service(Arc::new(Service::named("shop", "web")));
-        let kept = latest(vec![workload("n1"), service, Change::RemoveAddress("u".into()), workload("n2")]);
+        let told = [workload("n1"), service, Change::RemoveAddress("u".into()), workload("n2")];
+        let kept = latest(told.map(Publication::from).into());
         let shown: Vec<String> = kept
             .iter()
-            .map(|change| match change {
+            .map(|publication| match &publication.change {
                 Change::Workload(workload) => format!("{} on {}", workload.uid, workload.node),
                 Change::Service(service) => service.key().to_string(),
                 other => format!("{other:?}"),
@@ -151,12 +151,12 @@ mod tests {
     #[test]
     fn only_node_proxies_see_the_mesh() {
         for (namespace, account, expected) in [
-            ("istio-system", "ztunnel", Some(Scope::Whole)),
+            ("istio-system", "ztunnel", Some(Scope::NodeProxy)),
             ("istio-system", "default", None),
             ("shop", "ztunnel", None),
         ] {
             let caller = Identity::new("cluster.local", namespace, account).expect("a good identity");
-            assert_eq!(scope(&caller, &Policy::default()), expected, "{caller}");
+            assert_eq!(scope(&caller, &Policy::default(), &Index::default()), expected, "{caller}");
         }
     }
 }

@@ -30,7 +30,7 @@ pub struct Report {
 struct Session {
     node: Node,
     since: SystemTime,
-    kinds: [Progress; 2],
+    kinds: [Progress; Kind::ALL.len()],
 }
 
 #[derive(Clone, Debug, Default)]
@@ -191,7 +191,8 @@ impl Report {
     pub fn sync_status(&self) -> Value {
         let sessions = self.sessions();
         let shown = sessions.values().map(|session| {
-            let kinds = Kind::ALL.into_iter().zip(&session.kinds).map(|(kind, progress)| {
+            let kinds = expected(&session.node).iter().map(|kind| {
+                let progress = &session.kinds[*kind as usize];
                 let shown = json!({
                     "status": progress.status(),
                     "sent": progress.sent,
@@ -203,7 +204,7 @@ impl Report {
             });
             json!({
                 "proxy": session.node.id,
-                "proxyType": "ztunnel",
+                "proxyType": session.node.proxy_type(),
                 "clusterId": session.node.cluster,
                 "configs": kinds.collect::<serde_json::Map<_, _>>(),
             })
@@ -301,6 +302,11 @@ impl Metrics {
             root_expires_in: Gauge::default(),
         }
     }
+}
+
+/// The kinds that a proxy asks for, by what it says it is.
+fn expected(node: &Node) -> &'static [Kind] {
+    if node.proxy_type() == "waypoint" { Kind::WAYPOINT } else { Kind::NODE_PROXY }
 }
 
 fn watches(session: &Session, wanted: impl Fn(&Progress) -> bool) -> Vec<&'static str> {

@@ -21,7 +21,8 @@ fn view(manifests: &str) -> View {
         let reading = files::read(object);
         let understood = reading.fact.as_ref().is_some_and(|fact| !matches!(fact, Fact::Otherwise(_)));
         assert!(understood, "{:?} in\n{manifests}", reading.problems);
-        view.apply(reading.fact.into_iter().flat_map(|fact| index.apply(fact)))
+        let published = reading.fact.into_iter().flat_map(|fact| index.apply(fact));
+        view.apply(published.map(|publication| publication.change))
     })
 }
 

@@ -4,9 +4,9 @@
 use mesh::{Change, Service, ServiceKey, Workload};
 use std::{sync::Arc, time::Instant};
 use xds::{
-    Node,
+    Kind, Node,
     client::state::Client,
-    server::{catalog, state::Session},
+    server::{Scope, catalog, state::Session},
 };
 
 fn workload(n: usize, node: usize) -> Change {
@@ -45,8 +45,8 @@ fn main() {
         now,
     );
     clock("encode everything", t);
-    let mut all: Vec<Session> = (0..sessions as u64).map(Session::new).collect();
-    let mut client = Client::new(Node::ztunnel(None, "z", "istio-system", "n"));
+    let mut all: Vec<Session> = (0..sessions as u64).map(|id| Session::new(id, Scope::NodeProxy)).collect();
+    let mut client = Client::new(Node::ztunnel(None, "z", "istio-system", "n"), Kind::NODE_PROXY);
     let open = client.open();
     let t = Instant::now();
     let mut first = None;
@@ -71,7 +71,7 @@ fn main() {
     let again = client.open();
     clock("client opens again", t);
     let t = Instant::now();
-    let mut session = Session::new(0);
+    let mut session = Session::new(0, Scope::NodeProxy);
     for request in again {
         session.request(request);
     }

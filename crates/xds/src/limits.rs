@@ -30,7 +30,7 @@ pub const NONCES_MAX: usize = 64;
 /// Names that one session may ask for one by one.
 pub const ON_DEMAND_NAMES_MAX: usize = 100_000;
 
-/// Removed names that a catalog keeps for sessions that have not heard of them. A session that
+/// Removals that a catalog keeps, of names and of waypoints from audiences, for sessions that have not heard of them. A session that
 /// is further behind is ended, and asks anew with what it has: exact, and cheaper than this memory.
 pub const TOMBSTONES_MAX: usize = 100_000;
 
@@ -52,7 +52,7 @@ pub const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a server waits for the first request of a stream, which says who the node is.
 pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a server waits for a client's second first request: node proxies send both together.
+/// How long a server waits for the rest of a client's first requests: proxies send all together.
 pub const HALF_GRACE: Duration = Duration::from_millis(100);
 
 /// The shortest time between two rounds to one session while changes keep coming.

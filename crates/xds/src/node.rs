@@ -18,13 +18,27 @@ pub struct Node {
 impl Node {
     /// How a node proxy names itself.
     pub fn ztunnel(ip: Option<IpAddr>, pod: &str, namespace: &str, node: &str) -> Self {
+        Self::proxy("ztunnel", ip, pod, namespace, "cluster.local").with("NODE_NAME", node)
+    }
+
+    /// How a waypoint names itself; `domain` is that of the cluster's services.
+    pub fn waypoint(ip: Option<IpAddr>, pod: &str, namespace: &str, service_account: &str, domain: &str) -> Self {
+        Self::proxy("waypoint", ip, pod, namespace, domain).with("SERVICE_ACCOUNT", service_account)
+    }
+
+    fn proxy(kind: &str, ip: Option<IpAddr>, pod: &str, namespace: &str, domain: &str) -> Self {
         let ip = ip.map_or_else(|| "1.1.1.1".into(), |ip| ip.to_string());
-        let metadata = [("NAME", pod), ("NAMESPACE", namespace), ("INSTANCE_IPS", &ip), ("NODE_NAME", node)];
+        let metadata = [("NAME", pod), ("NAMESPACE", namespace), ("INSTANCE_IPS", &ip)];
         Self {
-            id: format!("ztunnel~{ip}~{pod}.{namespace}~{namespace}.svc.cluster.local"),
+            id: format!("{kind}~{ip}~{pod}.{namespace}~{namespace}.svc.{domain}"),
             cluster: String::new(),
             metadata: metadata.into_iter().map(|(key, text)| (key.into(), text.into())).collect(),
         }
+    }
+
+    /// What kind of proxy it says it is: the first part of its id, `ztunnel` or `waypoint`.
+    pub fn proxy_type(&self) -> &str {
+        self.id.split('~').next().unwrap_or_default()
     }
 
     /// The same with one more metadata entry (`proxyMetadata`, `ISTIO_META_*` without its prefix).

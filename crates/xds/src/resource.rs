@@ -17,8 +17,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Both, in the order in which a client asks for them.
-    pub const ALL: [Self; 2] = [Self::Address, Self::Authorization];
+    /// All that are served.
+    pub const ALL: [Self; 4] = [Self::Address, Self::Authorization, Self::ServiceRules, Self::GatewayRules];
+
+    /// What a node proxy asks for, in this order.
+    pub const NODE_PROXY: &'static [Self] = &[Self::Address, Self::Authorization];
+
+    /// What a waypoint asks for, in this order.
+    pub const WAYPOINT: &'static [Self] = &[Self::Address, Self::ServiceRules, Self::GatewayRules];
 
     /// The type URL on the wire.
     pub fn type_url(self) -> &'static str {
@@ -33,6 +39,11 @@ impl Kind {
     /// The kind of a type URL, if it is one of ours.
     pub fn of_type_url(type_url: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.type_url() == type_url)
+    }
+
+    /// Whether its resources carry a version, so that who resumes is sent only what changed.
+    pub fn versioned(self) -> bool {
+        self != Self::Authorization
     }
 
     /// What istiod's metrics call it.

@@ -17,7 +17,7 @@ use xds::{
     Kind, Node,
     client::state::Client,
     server::{
-        Catalog, Publisher, catalog,
+        Catalog, Publisher, Scope, catalog,
         state::{Event, Pending, Session},
     },
     wire::{Request, Response},
@@ -259,7 +259,7 @@ impl World {
         publisher.set_synced();
         publisher.set_tombstones_max(if dice.one_in(2) { 2 } else { 1000 });
         let proxies = (0..CLIENTS).map(|n| Proxy {
-            client: Client::new(Node::ztunnel(None, &format!("ztunnel-{n}"), "istio-system", "n1")),
+            client: Client::new(Node::ztunnel(None, &format!("ztunnel-{n}"), "istio-system", "n1"), Kind::NODE_PROXY),
             applied: Applied::default(),
             stream: None,
             slowness: [2, 3, 20][n],
@@ -292,8 +292,11 @@ impl World {
     fn connect(&mut self, n: usize) {
         self.sessions += 1;
         let requests = self.proxies[n].client.open().into();
-        self.proxies[n].stream =
-            Some(Stream { session: Session::new(self.sessions), requests, responses: VecDeque::new() });
+        self.proxies[n].stream = Some(Stream {
+            session: Session::new(self.sessions, Scope::NodeProxy),
+            requests,
+            responses: VecDeque::new(),
+        });
     }
 
     fn server_reads(&mut self, n: usize) {
@@ -390,7 +393,7 @@ fn run(seed: u64) {
     }
     for (n, proxy) in world.proxies.iter().enumerate() {
         assert_eq!(proxy.applied.resources, world.truth.resources, "client {n}");
-        for kind in Kind::ALL {
+        for kind in Kind::NODE_PROXY.iter().copied() {
             assert_eq!(proxy.client.count(kind), world.catalog.contents().count(kind));
         }
     }

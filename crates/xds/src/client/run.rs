@@ -22,14 +22,21 @@ use tonic_prost::ProstCodec;
 pub struct Config {
     /// Who it says it is.
     pub node: Node,
+    /// What it asks for, in this order.
+    pub kinds: &'static [Kind],
     /// Longest pause between two attempts; [`limits::BACKOFF_MAX`] unless there is a reason.
     pub backoff_max: Duration,
 }
 
 impl Config {
-    /// The usual configuration of a node.
+    /// The usual configuration of a node proxy.
     pub fn new(node: Node) -> Self {
-        Self { node, backoff_max: limits::BACKOFF_MAX }
+        Self { node, kinds: Kind::NODE_PROXY, backoff_max: limits::BACKOFF_MAX }
+    }
+
+    /// The usual configuration of a waypoint.
+    pub fn waypoint(node: Node) -> Self {
+        Self { kinds: Kind::WAYPOINT, ..Self::new(node) }
     }
 }
 
@@ -106,7 +113,7 @@ impl Report for () {}
 
 /// Keeps a stream to the control plane until the future is dropped.
 pub async fn run(config: Config, mut dial: impl Dial, mut sink: impl Sink, report: Arc<dyn Report>) {
-    let mut client = Client::new(config.node);
+    let mut client = Client::new(config.node, config.kinds);
     let mut announced = false;
     let mut pause = limits::BACKOFF_MIN;
     loop {
@@ -279,5 +286,5 @@ fn chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// Two first requests and an answer to each response in flight; the server does not wait for answers.
+/// A first request for each kind and an answer to each response in flight; the server does not wait for answers.
 const REQUESTS_QUEUED_MAX: usize = 16;

@@ -16,7 +16,9 @@ use std::{collections::HashMap, fmt::Write};
 #[derive(Debug)]
 pub struct Client {
     node: Node,
-    known: [Known; 2],
+    /// What it asks for, in this order.
+    kinds: &'static [Kind],
+    known: [Known; Kind::ALL.len()],
     synced: bool,
     /// Texts that resources repeat.
     names: Names,
@@ -59,17 +61,17 @@ pub struct Received {
 pub struct Unasked(pub String);
 
 impl Client {
-    /// A client that knows nothing yet.
-    pub fn new(node: Node) -> Self {
-        Self { node, known: Default::default(), synced: false, names: Names::new() }
+    /// A client that asks for these kinds and knows nothing yet.
+    pub fn new(node: Node, kinds: &'static [Kind]) -> Self {
+        Self { node, kinds, known: Default::default(), synced: false, names: Names::new() }
     }
 
     /// The first requests of a new stream, in the order in which they are sent.
-    pub fn open(&mut self) -> [Request; 2] {
+    pub fn open(&mut self) -> Vec<Request> {
         for known in &mut self.known {
             known.answered = false;
         }
-        Kind::ALL.map(|kind| {
+        let request = |kind: &Kind| {
             let versions = self.known[kind.index()].versions.iter();
             Request {
                 node: Some(self.node.to_wire()),
@@ -77,7 +79,8 @@ impl Client {
                 initial_resource_versions: versions.map(|(name, v)| (name.to_string(), v.to_string())).collect(),
                 ..Request::default()
             }
-        })
+        };
+        self.kinds.iter().map(request).collect()
     }
 
     /// Every kind has once been answered on one and the same stream, so what was there then is
@@ -89,7 +92,7 @@ impl Client {
 
     /// Every kind has been answered on the stream that [`Self::open`] began.
     pub fn current(&self) -> bool {
-        self.known.iter().all(|known| known.answered)
+        self.kinds.iter().all(|kind| self.known[kind.index()].answered)
     }
 
     /// How many resources of a kind it has.
@@ -99,7 +102,8 @@ impl Client {
 
     /// Takes a response: what can be read is to be applied, what cannot is refused alone.
     pub fn receive(&mut self, response: Response) -> Result<Received, Unasked> {
-        let Some(kind) = Kind::of_type_url(&response.type_url) else {
+        let kind = Kind::of_type_url(&response.type_url).filter(|kind| self.kinds.contains(kind));
+        let Some(kind) = kind else {
             return Err(Unasked(response.type_url.chars().take(200).collect()));
         };
         let known = &mut self.known[kind.index()];

@@ -102,7 +102,7 @@ pub struct Encoded {
     pub hash: u64,
 }
 
-/// The version of an address on the wire. Policies have none.
+/// The version of a resource on the wire, of the kinds that have one ([`Kind::versioned`]).
 pub fn version(hash: u64) -> String {
     format!("{hash:x}")
 }
@@ -121,7 +121,7 @@ pub fn encode(change: &Change) -> Option<Encoded> {
     };
     let hash = xxh64(&message, 0);
     let resource = wire::Resource {
-        version: if kind == Kind::Address { version(hash) } else { String::new() },
+        version: if kind.versioned() { version(hash) } else { String::new() },
         name: resource::of_change(change).1.to_string(),
         resource: Some(wire::Any { type_url: kind.type_url().into(), value: message.into() }),
         aliases: Vec::new(),

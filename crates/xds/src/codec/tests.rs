@@ -216,7 +216,7 @@ proptest! {
 
     #[test]
     fn no_bytes_crash_the_reader(bytes in vec(any::<u8>(), 0..400)) {
-        for kind in Kind::ALL {
+        for kind in Kind::NODE_PROXY.iter().copied() {
             let _ = decode(kind, &bytes.clone().into(), &mut Names::new());
         }
     }

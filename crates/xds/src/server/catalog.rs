@@ -3,17 +3,22 @@
 //! The log holds each name once, at the place of its latest change: a session that is behind
 //! reads from its own place on and finds the latest version of whatever it has not had, however
 //! often it changed meanwhile. So a change costs one encoding and one log entry whatever the
-//! number of sessions, a session costs one number, and a slow one costs nothing more.
+//! number of sessions, a session costs one number, and a slow one costs nothing more. Who may see
+//! a resource is part of what the log tells of it ([`super::audience`]).
 
+use super::{
+    audience::{Publication, Scope},
+    shelf::{Put, Shelf},
+};
 use crate::{Kind, codec, limits, resource};
-use bytes::Bytes;
-use mesh::{Change, Str, policy::Action};
+use mesh::{Change, policy::Action};
 use std::{
-    collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
     time::Instant,
 };
 use tokio::sync::watch;
+
+pub use super::shelf::Item;
 
 /// What sessions read. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -32,13 +37,26 @@ pub struct Publisher {
 /// Where the log ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
-    /// Place of the latest change.
-    pub place: u64,
-    /// Place of the latest change that must not wait to be merged with others: a removal, or a
-    /// policy that denies.
-    pub urgent: u64,
+    ends: [End; Kind::ALL.len()],
     /// The sources have been read once; before that nobody is told anything.
     pub synced: bool,
+}
+
+/// Where the log of one kind ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct End {
+    /// Place of the latest change.
+    pub place: u64,
+    /// Place of the latest change that must not wait to be merged with others: a removal, a
+    /// policy that denies, or rules that guard.
+    pub urgent: u64,
+}
+
+impl Head {
+    /// Where the log of a kind ends.
+    pub fn of(&self, kind: Kind) -> End {
+        self.ends[kind.index()]
+    }
 }
 
 /// A catalog with nothing in it, and its writer.
@@ -51,18 +69,18 @@ pub fn catalog() -> (Publisher, Catalog) {
 impl Publisher {
     /// Takes changes in: encodes each, once, and logs those whose content is new. Returns how
     /// many were logged.
-    pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>, now: Instant) -> usize {
-        let prepared: Vec<Prepared> = changes.into_iter().map(prepare).collect();
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = impl Into<Publication>>, now: Instant) -> usize {
+        let prepared: Vec<Prepared> = changes.into_iter().map(|change| prepare(change.into())).collect();
         let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
         let before = contents.place;
         for prepared in prepared {
             contents.put(prepared, now);
         }
         contents.forget_old_tombstones();
-        let (place, urgent) = (contents.place, contents.urgent);
+        let (place, ends) = (contents.place, contents.ends);
         drop(contents);
         if place != before {
-            self.head.send_modify(|head| (head.place, head.urgent) = (place, urgent));
+            self.head.send_modify(|head| head.ends = ends);
         }
         usize::try_from(place - before).unwrap_or(usize::MAX)
     }
@@ -98,12 +116,11 @@ impl Catalog {
 /// The resources and the log.
 #[derive(Debug)]
 pub struct Contents {
-    kinds: [Shelf; 2],
+    shelves: [Shelf; Kind::ALL.len()],
     place: u64,
-    urgent: u64,
+    ends: [End; Kind::ALL.len()],
     /// Places up to here may lack removals: a session that is further behind must ask anew.
     horizon: u64,
-    tombstones: usize,
     tombstones_max: usize,
     encodes: u64,
 }
@@ -111,55 +128,14 @@ pub struct Contents {
 impl Default for Contents {
     fn default() -> Self {
         Self {
-            kinds: Default::default(),
+            shelves: Default::default(),
             place: 0,
-            urgent: 0,
+            ends: Default::default(),
             horizon: 0,
-            tombstones: 0,
             tombstones_max: limits::TOMBSTONES_MAX,
             encodes: 0,
         }
     }
-}
-
-/// The resources of one kind.
-#[derive(Debug, Default)]
-struct Shelf {
-    entries: HashMap<Str, Arc<Entry>>,
-    /// Place → what changed there. It holds the entries themselves, so that telling a session
-    /// everything is one walk and not a search per name.
-    log: BTreeMap<u64, Arc<Entry>>,
-    live: usize,
-}
-
-/// A resource, or the memory that there was one.
-#[derive(Debug)]
-struct Entry {
-    name: Str,
-    /// `None`: it was removed.
-    encoded: Option<codec::Encoded>,
-    is_service: bool,
-    /// Place of its latest change.
-    place: u64,
-    /// Place at which it first appeared; a session that stands before has never heard of it.
-    born: u64,
-    /// When its latest change came in.
-    at: Instant,
-}
-
-/// What a session gets to see of a change.
-#[derive(Clone, Copy, Debug)]
-pub struct Item<'a> {
-    /// Name of the resource.
-    pub name: &'a Str,
-    /// Its encoding; `None`: it was removed.
-    pub bytes: Option<&'a Bytes>,
-    /// Hash of its content; 0 when it was removed.
-    pub hash: u64,
-    /// It is a service (and not a workload).
-    pub is_service: bool,
-    /// When the change came in.
-    pub at: Instant,
 }
 
 impl Contents {
@@ -168,19 +144,14 @@ impl Contents {
         self.place
     }
 
-    /// Place of the latest change that must not wait.
-    pub fn urgent(&self) -> u64 {
-        self.urgent
-    }
-
     /// A session that stands at `place` can still be brought up to date by [`Self::since`].
     pub fn reaches(&self, place: u64) -> bool {
         place >= self.horizon
     }
 
-    /// How many resources of a kind there are.
+    /// How many resources of a kind there are, whoever sees them.
     pub fn count(&self, kind: Kind) -> usize {
-        self.kinds[kind.index()].live
+        self.shelves[kind.index()].live()
     }
 
     /// How many encodings were made, ever.
@@ -188,111 +159,77 @@ impl Contents {
         self.encodes
     }
 
-    /// A resource by name.
-    pub fn find(&self, kind: Kind, name: &str) -> Option<Item<'_>> {
-        let entry = self.kinds[kind.index()].entries.get(name)?;
-        entry.encoded.is_some().then(|| entry.item())
+    /// A resource by name, as a session sees it.
+    pub fn find(&self, kind: Kind, name: &str, scope: &Scope) -> Option<Item<'_>> {
+        self.shelves[kind.index()].find(name, scope)
     }
 
-    /// Every resource of a kind, in the order of their latest changes.
-    pub fn all(&self, kind: Kind) -> impl Iterator<Item = Item<'_>> {
-        self.since(kind, 0)
+    /// Every resource of a kind that a session sees, in the order of their latest changes.
+    pub fn all<'a>(&'a self, kind: Kind, scope: &'a Scope) -> impl Iterator<Item = Item<'a>> {
+        self.since(kind, 0, scope)
     }
 
     /// What a session that stands at `place` has not had: costs what changed since, not what is there.
-    pub fn since(&self, kind: Kind, place: u64) -> impl Iterator<Item = Item<'_>> {
-        // What came and went since, this session never heard of.
-        let heard_of = move |entry: &&Arc<Entry>| entry.encoded.is_some() || entry.born <= place;
-        self.kinds[kind.index()]
-            .log
-            .range(place + 1..)
-            .map(|(_, entry)| entry)
-            .filter(heard_of)
-            .map(|entry| entry.item())
+    pub fn since<'a>(&'a self, kind: Kind, place: u64, scope: &'a Scope) -> impl Iterator<Item = Item<'a>> {
+        self.shelves[kind.index()].since(place, scope)
     }
 
     fn put(&mut self, prepared: Prepared, now: Instant) {
-        let Prepared { kind, name, encoded, is_service, denies } = prepared;
-        self.encodes += u64::from(encoded.is_some());
-        let shelf = &mut self.kinds[kind.index()];
-        let (mut born, mut was_live) = (self.place + 1, false);
-        if let Some(earlier) = shelf.entries.get(&name) {
-            if earlier.encoded == encoded {
-                return;
+        let Prepared { kind, put, urgent } = prepared;
+        self.encodes += u64::from(put.encoded.is_some());
+        let before = self.place;
+        let removes = self.shelves[kind.index()].put(put, &mut self.place, now);
+        if self.place != before {
+            let end = &mut self.ends[kind.index()];
+            end.place = self.place;
+            if removes || urgent {
+                end.urgent = self.place;
             }
-            (born, was_live) = (earlier.born, earlier.encoded.is_some());
-            shelf.log.remove(&earlier.place);
-            self.tombstones -= usize::from(!was_live);
-        } else if encoded.is_none() {
-            return;
         }
-        self.place += 1;
-        if encoded.is_none() || denies {
-            self.urgent = self.place;
-        }
-        self.tombstones += usize::from(encoded.is_none());
-        shelf.live = shelf.live + usize::from(encoded.is_some()) - usize::from(was_live);
-        let entry = Arc::new(Entry { name: name.clone(), encoded, is_service, place: self.place, born, at: now });
-        shelf.log.insert(self.place, entry.clone());
-        shelf.entries.insert(name, entry);
     }
 
     /// Half of the removals go at once, so that the search for the oldest is rare.
     fn forget_old_tombstones(&mut self) {
-        if self.tombstones <= self.tombstones_max {
+        if self.shelves.iter().map(Shelf::tombstones).sum::<usize>() <= self.tombstones_max {
             return;
         }
-        let mut places: Vec<u64> = Vec::with_capacity(self.tombstones);
-        for shelf in &self.kinds {
-            places.extend(shelf.entries.values().filter(|entry| entry.encoded.is_none()).map(|entry| entry.place));
-        }
+        let mut places: Vec<u64> = self.shelves.iter().flat_map(Shelf::tombstone_places).collect();
         places.sort_unstable();
         let horizon = places[places.len() / 2];
-        for shelf in &mut self.kinds {
-            let log = &mut shelf.log;
-            shelf.entries.retain(|_, entry| {
-                let keep = entry.encoded.is_some() || entry.place > horizon;
-                if !keep {
-                    log.remove(&entry.place);
-                }
-                keep
-            });
+        for shelf in &mut self.shelves {
+            shelf.forget_tombstones(horizon);
         }
-        self.tombstones = places.iter().filter(|place| **place > horizon).count();
         self.horizon = horizon;
-    }
-}
-
-impl Entry {
-    fn item(&self) -> Item<'_> {
-        Item {
-            name: &self.name,
-            bytes: self.encoded.as_ref().map(|encoded| &encoded.bytes),
-            hash: self.encoded.as_ref().map_or(0, |encoded| encoded.hash),
-            is_service: self.is_service,
-            at: self.at,
-        }
     }
 }
 
 /// A change with the work done that needs no lock.
 struct Prepared {
     kind: Kind,
-    name: Str,
-    encoded: Option<codec::Encoded>,
-    is_service: bool,
-    denies: bool,
+    put: Put,
+    urgent: bool,
 }
 
-fn prepare(change: Change) -> Prepared {
+fn prepare(publication: Publication) -> Prepared {
+    let Publication { change, audience } = publication;
     let (kind, name) = resource::of_change(&change);
+    let is_service = matches!(change, Change::Service(_));
     Prepared {
         kind,
-        name,
-        encoded: codec::encode(&change),
-        is_service: matches!(change, Change::Service(_)),
-        denies: matches!(&change, Change::Policy(policy) if policy.action == Action::Deny),
+        put: Put { name, encoded: codec::encode(&change), is_service, audience },
+        urgent: restricts(&change),
     }
+}
+
+/// Whether a change may forbid something: nobody should go on for want of a few milliseconds.
+fn restricts(change: &Change) -> bool {
+    let guards = match change {
+        Change::Policy(policy) => return policy.action == Action::Deny,
+        Change::ServiceRules(rules) => &rules.rules().guards,
+        Change::GatewayRules(rules) => &rules.rules().guards,
+        _ => return false,
+    };
+    !guards.authentications.is_empty() || !guards.policies.is_empty()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! slowly is asked for nothing, holds nothing, and finds the latest of everything when it reads on.
 
 use super::{
+    audience::Scope,
     catalog::{Catalog, Head},
     pace::Pace,
     state::{Event, Outgoing, Pending, Session},
@@ -35,8 +36,8 @@ pub trait Admission: Send + Sync + 'static {
     /// Authenticates the caller by the metadata of the stream, before any message is read.
     fn authenticate(&self, metadata: &MetadataMap) -> impl Future<Output = Result<Self::Caller, Status>> + Send;
 
-    /// Compares what the caller says of itself with who it is.
-    fn admit(&self, caller: &Self::Caller, node: &Node) -> Result<(), Status>;
+    /// Compares what the caller says of itself with who it is; what it may see comes back.
+    fn admit(&self, caller: &Self::Caller, node: &Node) -> Result<Scope, Status>;
 }
 
 /// What is counted and shown.
@@ -112,15 +113,15 @@ impl<A: Admission> Shared<A> {
             Some(node) if !node.id.is_empty() => node,
             _ => return Err(Status::invalid_argument("the first request has no node.id")),
         };
-        self.admission.admit(&caller, &node)?;
+        let scope = self.admission.admit(&caller, &node)?;
         let id = rand::random();
         let open = Open::new(self.report.clone(), id, &node);
-        tracing::info!(session = id, node = node.id, "proxy connected");
+        tracing::info!(session = id, node = node.id, ?scope, "proxy connected");
         let mut flow = Flow {
             head: self.catalog.head(),
             catalog: self.catalog.clone(),
             requests,
-            session: Session::new(id),
+            session: Session::new(id, scope),
             pace: Pace::new(),
             hold: None,
             outgoing: VecDeque::new(),
@@ -138,7 +139,7 @@ struct Flow {
     head: watch::Receiver<Head>,
     session: Session,
     pace: Pace,
-    /// Until then the other half of a client's first question is waited for.
+    /// Until then the rest of a client's first questions is waited for.
     hold: Option<Instant>,
     outgoing: VecDeque<Outgoing>,
     open: Open,

@@ -4,11 +4,14 @@
 //! yet. It never waits for an answer before it sends more: an answer tells that a proxy is well,
 //! it does not steer.
 //!
-//! In one round policies that are new or different go before addresses, and policies that are
-//! gone after them: a workload never names a policy that the proxy has not got, and never stands
-//! for a moment without the one it is still to be judged by.
+//! In one round policies and rules that are new or different go before addresses, and those that
+//! are gone after them: a workload never names a policy that the proxy has not got, and neither it
+//! nor a service stands for a moment without what it is still to be judged by.
 
-use super::catalog::{Contents, Head, Item};
+use super::{
+    audience::Scope,
+    catalog::{Contents, Head, Item},
+};
 use crate::{
     Kind, codec, limits,
     wire::{Request, Response},
@@ -24,8 +27,9 @@ use std::{
 pub struct Session {
     /// Makes this session's nonces unlike any other's.
     id: u64,
+    scope: Scope,
     sent: u64,
-    kinds: [Subscription; 2],
+    kinds: [Subscription; Kind::ALL.len()],
 }
 
 /// What it asked for of one kind.
@@ -96,14 +100,15 @@ pub enum Pending {
 pub struct Behind;
 
 impl Session {
-    /// A session that has not asked for anything.
-    pub fn new(id: u64) -> Self {
-        Self { id, sent: 0, kinds: Default::default() }
+    /// A session that may see `scope` and has not asked for anything.
+    pub fn new(id: u64, scope: Scope) -> Self {
+        Self { id, scope, sent: 0, kinds: Default::default() }
     }
 
     /// Takes a request.
     pub fn request(&mut self, request: Request) -> Event {
-        let Some(kind) = Kind::of_type_url(&request.type_url) else {
+        let kind = Kind::of_type_url(&request.type_url).filter(|kind| self.scope.kinds().contains(kind));
+        let Some(kind) = kind else {
             return Event::Unserved(request.type_url.chars().take(200).collect());
         };
         let subscription = &mut self.kinds[kind.index()];
@@ -126,43 +131,46 @@ impl Session {
 
     /// What there is to do for a session when the log ends at `head`.
     pub fn pending(&self, head: Head) -> Pending {
-        let asked = || self.kinds.iter().filter(|subscription| subscription.asked);
+        let asked = || Kind::ALL.map(|kind| (&self.kinds[kind.index()], head.of(kind))).into_iter();
         let behind = |subscription: &Subscription, place| subscription.place.is_some_and(|at| at < place);
-        if asked().any(|subscription| subscription.owed.is_some() || behind(subscription, head.urgent)) {
+        if asked().any(|(subscription, end)| subscription.owed.is_some() || behind(subscription, end.urgent)) {
             Pending::Urgent
-        } else if asked().any(|subscription| behind(subscription, head.place)) {
+        } else if asked().any(|(subscription, end)| behind(subscription, end.place)) {
             Pending::Changes
         } else {
             Pending::Nothing
         }
     }
 
-    /// The client has asked for addresses but not for policies yet: its other request is on the
-    /// way, and answering both in one round keeps their order.
+    /// The client has asked for addresses but not for all else that is for it yet: its other
+    /// requests are on the way, and answering all in one round keeps their order.
     pub fn asked_half(&self) -> bool {
-        let [addresses, policies] = &self.kinds;
-        addresses.owed.is_some() && !policies.asked
+        let asked = |kind: &Kind| self.kinds[kind.index()].asked;
+        self.kinds[Kind::Address.index()].owed.is_some() && !self.scope.kinds().iter().all(asked)
     }
 
     /// Everything that this session has not had, in the order in which it is to be sent.
     pub fn round(&mut self, contents: &Contents) -> Result<Vec<Outgoing>, Behind> {
-        let [mut addresses, mut policies] = Kind::ALL.map(|kind| self.kinds[kind.index()].delta(kind, contents));
-        if addresses.behind || policies.behind {
+        let mut deltas = Kind::ALL.map(|kind| self.kinds[kind.index()].delta(kind, contents, &self.scope));
+        if deltas.iter().any(|delta| delta.behind) {
             return Err(Behind);
         }
-        let mut outgoing = Vec::new();
-        let mut gone = Delta::default();
-        if !addresses.is_empty() {
-            gone.removed = std::mem::take(&mut policies.removed);
-            gone.oldest = policies.oldest;
+        let addresses = std::mem::take(&mut deltas[Kind::Address.index()]);
+        let mut gone: [Delta; Kind::ALL.len()] = Default::default();
+        for (delta, gone) in deltas.iter_mut().zip(&mut gone) {
+            if !addresses.is_empty() {
+                gone.removed = std::mem::take(&mut delta.removed);
+                gone.oldest = delta.oldest;
+            }
+            // Removals alone answer a question as well: then there is no empty response before.
+            delta.answer &= gone.removed.is_empty() || !delta.updates.is_empty();
         }
-        // Removals alone answer a question as well: then there is no empty response before.
-        policies.answer &= gone.removed.is_empty() || !policies.updates.is_empty();
-        for (kind, delta) in
-            [(Kind::Authorization, &mut policies), (Kind::Address, &mut addresses), (Kind::Authorization, &mut gone)]
-        {
+        let before = Kind::ALL.into_iter().zip(deltas);
+        let after = Kind::ALL.into_iter().zip(gone);
+        let mut outgoing = Vec::new();
+        for (kind, delta) in before.chain([(Kind::Address, addresses)]).chain(after) {
             if !delta.is_empty() {
-                outgoing.push(self.response(kind, std::mem::take(delta), contents.place()));
+                outgoing.push(self.response(kind, delta, contents.place()));
             }
         }
         Ok(outgoing)
@@ -251,23 +259,23 @@ impl Subscription {
         }
     }
 
-    fn delta(&mut self, kind: Kind, contents: &Contents) -> Delta {
+    fn delta(&mut self, kind: Kind, contents: &Contents, scope: &Scope) -> Delta {
         if !self.asked {
             return Delta::default();
         }
         let place = self.place.replace(contents.place()).unwrap_or_else(|| contents.place());
         match self.owed.take() {
-            Some(Owed::Everything(claims)) => Delta::of_everything(kind, claims, contents),
+            Some(Owed::Everything(claims)) => Delta::of_everything(kind, claims, contents, scope),
             _ if !contents.reaches(place) => Delta { behind: true, ..Delta::default() },
             Some(Owed::Names(asked)) => {
-                let mut delta = Delta::of_changes(contents.since(kind, place), |name| {
+                let mut delta = Delta::of_changes(contents.since(kind, place, scope), |name| {
                     self.names.contains(name) && !asked.contains(name)
                 });
-                delta.answer_names(kind, &asked, contents);
+                delta.answer_names(kind, &asked, contents, scope);
                 delta
             }
-            None if self.wildcard => Delta::of_changes(contents.since(kind, place), |_| true),
-            None => Delta::of_changes(contents.since(kind, place), |name| self.names.contains(name)),
+            None if self.wildcard => Delta::of_changes(contents.since(kind, place, scope), |_| true),
+            None => Delta::of_changes(contents.since(kind, place, scope), |name| self.names.contains(name)),
         }
     }
 }
@@ -288,13 +296,13 @@ impl Delta {
         !self.answer && self.updates.is_empty() && self.removed.is_empty()
     }
 
-    fn of_everything(kind: Kind, mut claims: BTreeMap<String, String>, contents: &Contents) -> Self {
+    fn of_everything(kind: Kind, mut claims: BTreeMap<String, String>, contents: &Contents, scope: &Scope) -> Self {
         let mut delta = Self { answer: true, ..Self::default() };
         let mut services = Vec::new();
-        for item in contents.all(kind) {
+        for item in contents.all(kind, scope) {
             let same = match claims.remove(&**item.name) {
                 // Policies carry no version: whoever resumes is sent them all.
-                Some(version) => kind == Kind::Address && version == codec::version(item.hash),
+                Some(version) => kind.versioned() && version == codec::version(item.hash),
                 None => false,
             };
             let (false, Some(bytes)) = (same, item.bytes) else { continue };
@@ -321,10 +329,10 @@ impl Delta {
         delta
     }
 
-    fn answer_names(&mut self, kind: Kind, names: &BTreeSet<String>, contents: &Contents) {
+    fn answer_names(&mut self, kind: Kind, names: &BTreeSet<String>, contents: &Contents, scope: &Scope) {
         self.answer = true;
         for name in names {
-            match contents.find(kind, name).and_then(|item| item.bytes) {
+            match contents.find(kind, name, scope).and_then(|item| item.bytes) {
                 Some(bytes) => self.updates.push(bytes.clone()),
                 None => self.removed.push(name.clone()),
             }

@@ -1,7 +1,10 @@
 //! Whatever was said in whatever order: what is published is what the facts that hold mean, and
 //! who followed the changes knows it.
 
-use super::super::{Index, Mesh, vips::Vips};
+use super::{
+    super::{Index, Mesh, vips::Vips},
+    changes,
+};
 use crate::facts::*;
 use mesh::{Change, Policy, View, Workload, policy::Match};
 use proptest::prelude::*;
@@ -189,7 +192,7 @@ proptest! {
                 Fact::Removed(key) => drop(holding.remove(key)),
                 fact => drop(holding.insert(fact.key(), fact.clone())),
             }
-            view = view.apply(index.apply(fact));
+            view = view.apply(changes(&mut index, fact));
         }
         let mut fresh = crowded();
         for fact in holding.values().rev() {

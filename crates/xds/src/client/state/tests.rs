@@ -7,7 +7,12 @@ use prost::Message;
 use std::sync::Arc;
 
 fn client() -> Client {
-    Client::new(Node::ztunnel(None, "ztunnel-1", "istio-system", "n1").with("MESH_ID", "m"))
+    Client::new(Node::ztunnel(None, "ztunnel-1", "istio-system", "n1").with("MESH_ID", "m"), Kind::NODE_PROXY)
+}
+
+/// The first requests of a stream of a node proxy.
+fn opened(client: &mut Client) -> [Request; 2] {
+    client.open().try_into().expect("a node proxy asks for two kinds")
 }
 
 fn workload(uid: &str) -> bytes::Bytes {
@@ -43,7 +48,7 @@ fn names(changes: &[Change]) -> Vec<String> {
 
 #[test]
 fn a_stream_begins_with_one_wildcard_request_a_kind_and_both_carry_the_node() {
-    let [addresses, policies] = client().open();
+    let [addresses, policies] = opened(&mut client());
     assert_eq!(addresses.type_url, "type.googleapis.com/istio.workload.Address");
     assert_eq!(policies.type_url, "type.googleapis.com/istio.security.Authorization");
     for request in [addresses, policies] {
@@ -76,7 +81,7 @@ fn a_bad_resource_is_refused_alone_and_named_with_its_reason() {
     assert_eq!((detail.code, &*received.reply.response_nonce), (0, "n1"));
     assert!(detail.message.starts_with("x: cannot be parsed: ") && detail.message.contains("; y: "), "{detail:?}");
     assert_eq!(received.refused.len(), 3);
-    let [again, _] = client.open();
+    let [again, _] = opened(&mut client);
     assert_eq!(again.initial_resource_versions.into_keys().collect::<Vec<_>>(), ["a"], "only what was taken");
 }
 
@@ -87,7 +92,7 @@ fn when_an_update_is_refused_what_was_known_stays_known() {
     client.receive(response(Kind::Address, "n1", std::slice::from_ref(&good), &[])).expect("asked for");
     let received = client.receive(response(Kind::Address, "n2", &[broken("a")], &[])).expect("asked for");
     assert!(received.changes.is_empty() && received.reply.error_detail.is_some());
-    let [again, _] = client.open();
+    let [again, _] = opened(&mut client);
     assert_eq!(again.initial_resource_versions.get("a"), Some(&version(&good)), "so the server sends it again");
 }
 
@@ -132,7 +137,7 @@ fn after_a_lost_stream_the_client_says_what_it_has() {
     };
     let policy = codec::encode(&Change::Policy(Arc::new(policy))).expect("content").bytes;
     client.receive(response(Kind::Authorization, "n3", &[policy], &[])).expect("asked for");
-    let [addresses, policies] = client.open();
+    let [addresses, policies] = opened(&mut client);
     let expected = [("a".to_owned(), version(&all[0])), ("shop/web.shop".to_owned(), version(&service))];
     assert_eq!(addresses.initial_resource_versions, expected.into());
     assert_eq!(policies.initial_resource_versions, [("shop/p".to_owned(), String::new())].into());

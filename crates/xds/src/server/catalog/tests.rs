@@ -21,7 +21,7 @@ fn policy(name: &str, action: Action) -> Change {
 fn since(catalog: &Catalog, place: u64) -> Vec<String> {
     let contents = catalog.contents();
     let show = |item: Item<'_>| format!("{}{}", if item.bytes.is_some() { '+' } else { '-' }, item.name);
-    contents.since(Kind::Address, place).map(show).collect()
+    contents.since(Kind::Address, place, &Scope::NodeProxy).map(show).collect()
 }
 
 #[test]
@@ -69,9 +69,10 @@ fn removals_and_denials_are_urgent_and_nothing_else_is() {
         ("a removal", Change::RemoveAddress("a".into()), true),
         ("a removed policy", Change::RemovePolicy("ns/allow".into()), true),
     ] {
+        let kind = resource::of_change(&change).0;
         publisher.apply([change], Instant::now());
-        let head = *catalog.head().borrow();
-        assert_eq!(head.urgent == head.place, urgent, "{what}");
+        let end = catalog.head().borrow().of(kind);
+        assert_eq!(end.urgent == end.place, urgent, "{what}");
     }
 }
 
@@ -87,8 +88,8 @@ fn removed_names_are_forgotten_in_the_end() {
         publisher.apply([Change::RemoveAddress(name.into())], now);
     }
     let contents = catalog.contents();
-    assert!(contents.kinds[0].entries.len() <= 12, "{} names are held", contents.kinds[0].entries.len());
-    assert_eq!(contents.kinds[0].entries.len(), contents.kinds[0].log.len());
+    assert!(contents.shelves[0].entries.len() <= 12, "{} names are held", contents.shelves[0].entries.len());
+    assert_eq!(contents.shelves[0].entries.len(), contents.shelves[0].log.len());
     assert_eq!(contents.count(Kind::Address), 1);
     assert!(!contents.reaches(5), "who is so far behind must ask anew");
     assert!(contents.reaches(contents.place()));

@@ -31,7 +31,7 @@ fn policy(name: &str) -> Change {
 impl World {
     fn new(changes: impl IntoIterator<Item = Change>) -> Self {
         let (publisher, catalog) = catalog();
-        let mut world = Self { publisher, catalog, session: Session::new(7) };
+        let mut world = Self { publisher, catalog, session: Session::new(7, Scope::NodeProxy) };
         world.apply(changes);
         world
     }
