@@ -36,6 +36,8 @@ fn verdict(view: &View, pod: &Pod, call: &Call) -> authz::Verdict {
         source_ip: call.address,
         destination_ip: pod.address,
         destination_port: call.port,
+        server_name: None,
+        request: None,
     };
     authz::decide(view, destination, &attributes)
 }

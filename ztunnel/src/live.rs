@@ -76,6 +76,8 @@ impl Judged {
             source_ip: self.source_ip,
             destination_ip: self.destination.ip(),
             destination_port: self.destination.port(),
+            server_name: None,
+            request: None,
         };
         authz::decide(view, workload, &attributes).allowed
     }

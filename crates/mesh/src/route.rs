@@ -10,18 +10,39 @@
 //! [`stream`] (what is not HTTP) · [`traffic`] (how a destination is reached) · [`limit`] (rate
 //! limits and faults) · [`guard`] (who may ask) · [`telemetry`] (what is told of it) · [`compile`]
 //! (rules checked once and made ready to be asked).
+//!
+//! And what is decided by them: [`normal`] and [`head`] (what is known of a request) ·
+//! [`Compiled::select`] (which rule it takes) · [`rewrite`], [`edit`], [`cors`] (what becomes of it
+//! and its response) · [`chance`] (shares) · [`retry`] · [`key`], [`hash`], [`session`] (what it is
+//! counted under, and where it goes) · [`expression`] (whether the log tells of it). Whether it may
+//! pass at all: [`crate::authz::judge`].
 
+pub mod chance;
+mod check;
 pub mod compile;
+pub mod cors;
+pub mod edit;
+pub mod expression;
 pub mod guard;
+pub mod hash;
+pub mod head;
 pub mod http;
+mod index;
+pub mod key;
 pub mod limit;
+mod matcher;
+pub mod normal;
+pub mod retry;
+pub mod rewrite;
+pub mod session;
 pub mod stream;
 pub mod telemetry;
 pub mod text;
 pub mod traffic;
 
-pub use compile::{Compiled, CompiledGateway, Unusable};
+pub use compile::{Compiled, CompiledGateway, Hit, Selected, Unusable};
 pub use guard::Guards;
+pub use head::Head;
 pub use http::{Backend, Destination, HttpRoute, HttpRule};
 pub use limit::{Fault, RateLimit};
 pub use stream::StreamRoute;

@@ -126,6 +126,8 @@ pub fn admit(asked: &Asked<'_>) -> Decision {
         source_ip: asked.source_ip,
         destination_ip: asked.reached,
         destination_port: port,
+        server_name: None,
+        request: None,
     };
     let verdict = authz::decide(asked.view, asked.own, &attributes);
     let plan = match verdict.allowed {

@@ -17,6 +17,8 @@ fn verdict(policies: &str, call: &str) -> Verdict {
         source_ip: source_ip.parse().expect("an address"),
         destination_ip: destination.ip(),
         destination_port: destination.port(),
+        server_name: None,
+        request: None,
     };
     decide(&view, pod, &attributes)
 }
@@ -93,7 +95,14 @@ fn a_policy_that_is_named_but_missing_is_told() {
     );
     let pod = view.workload("Kubernetes//Pod/shop/server").expect("the server");
     let ip = "10.0.0.2".parse().expect("an address");
-    let asked = Attributes { source: None, source_ip: ip, destination_ip: ip, destination_port: 80 };
+    let asked = Attributes {
+        source: None,
+        source_ip: ip,
+        destination_ip: ip,
+        destination_port: 80,
+        server_name: None,
+        request: None,
+    };
     let verdict = decide(&view, pod, &asked);
     assert!(verdict.allowed);
     assert_eq!(verdict.missing, ["shop/gone".into()]);
@@ -198,7 +207,14 @@ fn a_clause_without_matches_always_hits_and_a_match_without_fields_never() {
         let view = fixture::view("pod server ns=shop ip=10.0.0.2");
         let view = view.apply([crate::Change::Policy(Arc::new(rule(clauses.clone())))]);
         let ip = "10.0.0.2".parse().expect("an address");
-        let asked = Attributes { source: None, source_ip: ip, destination_ip: ip, destination_port: 80 };
+        let asked = Attributes {
+            source: None,
+            source_ip: ip,
+            destination_ip: ip,
+            destination_port: 80,
+            server_name: None,
+            request: None,
+        };
         let pod = view.workload_by_address("", ip).expect("the server");
         assert_eq!(decide(&view, pod, &asked).allowed, !hit, "{clauses:?}");
     }

@@ -19,7 +19,8 @@ pub struct RequestMatch {
     pub audiences: Values<StringMatch>,
     /// The authorized presenter (`azp`) of its token.
     pub presenters: Values<StringMatch>,
-    /// Claims of its token: path of names → value; of a list, one that agrees is enough.
+    /// Claims of its token: path of names → value; of a list, one that agrees is enough. `scope`
+    /// and `permission` are lists with spaces between.
     pub claims: Vec<(Vec<Str>, Values<StringMatch>)>,
     /// Headers, by name in lower case; several of a name are one, joined by a comma.
     pub headers: Vec<(Str, Values<StringMatch>)>,
@@ -34,6 +35,7 @@ pub struct RequestMatch {
 pub enum PathPattern {
     /// As a text.
     Text(StringMatch),
-    /// By its elements: `{*}` stands for one of them, `{**}` for any number (none too).
+    /// By its elements: `{*}` stands for one that is not empty; `{**}`, the last of its kind, for one
+    /// or more, empty ones too: `/a/{**}` agrees with `/a/` and `/a/b/c`, not with `/a` (as Envoy).
     Template(Str),
 }

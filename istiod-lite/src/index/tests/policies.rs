@@ -55,6 +55,8 @@ fn open(view: &View, port: u16) -> String {
                 source_ip: "10.0.0.9".parse().expect("an address"),
                 destination_ip: destination.addresses[0],
                 destination_port: port,
+                server_name: None,
+                request: None,
             };
             let verdict = authz::decide(view, destination, &attributes);
             assert!(verdict.missing.is_empty(), "{:?}", verdict.missing);
