@@ -1,6 +1,7 @@
 //! The L7 proxy of a namespace.
 
 pub mod adaptive;
+pub mod authn;
 pub mod budget;
 pub mod external;
 pub mod outlier;
