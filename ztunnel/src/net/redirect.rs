@@ -41,6 +41,11 @@ const RAW_PRIORITY: i32 = -300;
 /// A connection tracking zone for the proxy's own DNS, so that it is not taken
 /// for the pod's query it answers.
 const DNS_ZONE: u16 = 1;
+/// A zone for what the proxy connects. It does so in the name of callers, from any port, and the
+/// same caller may have used that port itself: then the proxy's connection would be taken for the
+/// caller's and led back to the proxy, or the caller's for the proxy's and led past it. Answers
+/// are not in the zone; they are told apart by where the caller's was led.
+const PROXY_ZONE: u16 = 2;
 
 const TCP: u8 = libc::IPPROTO_TCP as u8;
 const UDP: u8 = libc::IPPROTO_UDP as u8;
@@ -129,15 +134,12 @@ const ALL_TABLES: [&str; 3] = [NAT_TABLE, MANGLE_TABLE, RAW_TABLE];
 
 /// The tables of a pod, as they stand in the kernel.
 fn tables(redirect: &Redirect) -> Vec<Table> {
-    let mut tables = vec![
+    vec![
         table(NAT_TABLE, "nat", "nat", NAT_PRIORITY, nat_prerouting(redirect), nat_output(redirect)),
         // A changed mark must lead to a new choice of route: type `route`.
         table(MANGLE_TABLE, "filter", "route", MANGLE_PRIORITY, mangle_prerouting(), mangle_output()),
-    ];
-    if redirect.dns {
-        tables.push(table(RAW_TABLE, "filter", "filter", RAW_PRIORITY, raw_prerouting(), raw_output()));
-    }
-    tables
+        table(RAW_TABLE, "filter", "filter", RAW_PRIORITY, raw_prerouting(redirect), raw_output(redirect)),
+    ]
 }
 
 fn nat_prerouting(redirect: &Redirect) -> Vec<Vec<Expr>> {
@@ -208,14 +210,21 @@ fn mangle_output() -> Vec<Vec<Expr>> {
     vec![[expr::connection_mark(Op::Is, REDIRECTED_MARK, MARK_MASK), expr::mark_as_connection()].concat()]
 }
 
-fn raw_prerouting() -> Vec<Vec<Expr>> {
+fn raw_prerouting(redirect: &Redirect) -> Vec<Vec<Expr>> {
+    if !redirect.dns {
+        return Vec::new();
+    }
     let answers = [expr::protocol(UDP), expr::port(End::Source, Op::Is, 53), not_from_proxy()];
     vec![[answers.concat(), expr::track_in_zone(DNS_ZONE)].concat()]
 }
 
-fn raw_output() -> Vec<Vec<Expr>> {
-    let queries = [expr::protocol(UDP), expr::port(End::Destination, Op::Is, 53), from_proxy()];
-    vec![[queries.concat(), expr::track_in_zone(DNS_ZONE)].concat()]
+fn raw_output(redirect: &Redirect) -> Vec<Vec<Expr>> {
+    let mut rules = vec![[expr::protocol(TCP), from_proxy(), expr::track_original_in_zone(PROXY_ZONE)].concat()];
+    if redirect.dns {
+        let queries = [expr::protocol(UDP), expr::port(End::Destination, Op::Is, 53), from_proxy()];
+        rules.push([queries.concat(), expr::track_in_zone(DNS_ZONE)].concat());
+    }
+    rules
 }
 
 /// A table with the two chains that every one of ours has, each called by the

@@ -1,12 +1,13 @@
 //! What a pod's connections do with the redirection rules in place.
 
 use std::io::ErrorKind::ConnectionRefused;
-use std::net::{IpAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 
 use ztunnel::net::redirect::{PROXY_MARK, Redirect, Standing, apply, remove, verify};
 
 use crate::Case;
-use crate::world::{PATIENCE, World, at, hear, hear_marked, pod_v4, pod_v6, serve};
+use crate::world::{PATIENCE, World, at, hear, hear_marked, open_as, pod_v4, pod_v6, read_word, serve};
 
 pub(crate) const CASES: &[Case] = &[
     ("outbound is led to the proxy, which learns where it was meant to go", outbound),
@@ -21,6 +22,7 @@ pub(crate) const CASES: &[Case] = &[
     ("verify tells rules in place from absent and changed ones", standing),
     ("applying again changes nothing, and other wishes replace the rules", again),
     ("a connection stays open while its rules are applied again", survives),
+    ("a port that a caller used in plaintext is free for the proxy in the caller's name", same_port),
 ];
 
 const BOTH: [fn(usize) -> IpAddr; 2] = [pod_v4, pod_v6];
@@ -191,25 +193,58 @@ fn again() {
     }
 }
 
+/// A connection through the proxy of the first pod, both ends of it.
+fn redirected(world: &World, ip: fn(usize) -> IpAddr) -> (TcpStream, TcpStream) {
+    let proxy = world.pods[0].run(|| TcpListener::bind(at(any(ip(0)), 15001))).unwrap().unwrap();
+    let client = world.pods[0].run(|| TcpStream::connect_timeout(&at(ip(1), 80), PATIENCE)).unwrap().unwrap();
+    let (accepted, _) = proxy.accept().unwrap();
+    for stream in [&client, &accepted] {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    (client, accepted)
+}
+
+/// A word goes each way.
+fn talk(client: &mut TcpStream, accepted: &mut TcpStream) -> std::io::Result<()> {
+    let mut heard = [0; 5];
+    accepted.write_all(b"still")?;
+    client.read_exact(&mut heard)?;
+    client.write_all(b"here!")?;
+    accepted.read_exact(&mut heard)
+}
+
 fn survives() {
-    use std::io::{Read, Write};
     for ip in BOTH {
         let world = World::new(2);
         let redirect = Redirect::default();
         apply(&world.pods[0], &redirect).unwrap();
-        let proxy = world.pods[0].run(|| std::net::TcpListener::bind(at(any(ip(0)), 15001))).unwrap().unwrap();
-        let mut client =
-            world.pods[0].run(|| std::net::TcpStream::connect_timeout(&at(ip(1), 80), PATIENCE)).unwrap().unwrap();
-        let (mut accepted, _) = proxy.accept().unwrap();
+        let (mut client, mut accepted) = redirected(&world, ip);
         for _ in 0..3 {
             apply(&world.pods[0], &redirect).unwrap();
-            accepted.write_all(b"still").unwrap();
-            let mut heard = [0; 5];
-            client.set_read_timeout(Some(PATIENCE)).unwrap();
-            client.read_exact(&mut heard).unwrap();
-            client.write_all(b"here!").unwrap();
-            accepted.set_read_timeout(Some(PATIENCE)).unwrap();
-            accepted.read_exact(&mut heard).unwrap();
+            talk(&mut client, &mut accepted).unwrap();
+        }
+    }
+}
+
+fn same_port() {
+    const PORT: u16 = 40_404;
+    for ip in BOTH {
+        for redirect in [Redirect::default(), Redirect { dns: false, ..Redirect::default() }] {
+            let world = client_and_server(ip);
+            apply(&world.pods[1], &redirect).unwrap();
+            serve(&world.pods[1], at(any(ip(1)), 15006), "plain");
+            // In plaintext from the caller, and meanwhile from the proxy in the caller's name and by
+            // chance its port; and the other way round, when nobody may come past the proxy.
+            for (port, order) in [(PORT, [0, 1]), (PORT + 1, [1, 0])] {
+                let open = |from: usize| {
+                    let mark = (from == 1).then_some(PROXY_MARK);
+                    (from, open_as(&world.pods[from], at(ip(0), port), at(ip(1), 80), mark).unwrap())
+                };
+                for (from, stream) in order.map(open) {
+                    let word = read_word(stream).unwrap();
+                    assert!(word.starts_with(["plain ", "app "][from]), "{port} {from}: {word}");
+                }
+            }
         }
     }
 }

@@ -135,7 +135,25 @@ pub(crate) fn hear_marked(netns: &Netns, to: SocketAddr, mark: u32) -> Result<St
     netns.run(connect).unwrap().and_then(read_word).map_err(|error: io::Error| error.kind())
 }
 
-fn read_word(mut stream: TcpStream) -> io::Result<String> {
+/// A connection from this address and port, which with a mark need not be this namespace's own.
+pub(crate) fn open_as(netns: &Netns, from: SocketAddr, to: SocketAddr, mark: Option<u32>) -> io::Result<TcpStream> {
+    let connect = || {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None)?;
+        if let Some(mark) = mark {
+            setsockopt(&socket, Mark, &mark)?;
+            match to {
+                SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+                SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
+            }
+        }
+        socket.bind(&from.into())?;
+        socket.connect_timeout(&to.into(), PATIENCE)?;
+        Ok(TcpStream::from(socket))
+    };
+    netns.run(connect).unwrap()
+}
+
+pub(crate) fn read_word(mut stream: TcpStream) -> io::Result<String> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut heard = String::new();
     stream.read_to_string(&mut heard)?;

@@ -171,6 +171,13 @@ pub(in crate::net) fn track_in_zone(zone: u16) -> Vec<Expr> {
     vec![value, store_connection(CT_ZONE)]
 }
 
+/// Tracks the packet in a zone of its own in the direction of who opened the connection.
+pub(in crate::net) fn track_original_in_zone(zone: u16) -> Vec<Expr> {
+    const ORIGINAL: u8 = 0;
+    let value = Expr::new("immediate", [(1, be(REGISTER)), (2, value(&zone.to_ne_bytes()))]);
+    vec![value, Expr::new("ct", [(2, be(CT_ZONE)), (3, vec![ORIGINAL]), (4, be(REGISTER))])]
+}
+
 /// The connection's destination was translated.
 pub(in crate::net) fn translated() -> Vec<Expr> {
     vec![load_connection(CT_STATUS), masked_number(STATUS_DST_NAT, 0), compare(Op::IsNot, &0_u32.to_ne_bytes())]
