@@ -22,6 +22,11 @@ pub const RETRY_MIN: Duration = Duration::from_millis(5);
 /// See [`RETRY_MIN`]. The proxy's return ends the wait early.
 pub const RETRY_MAX: Duration = Duration::from_secs(5);
 
+/// How long what was open in a pod that leaves has to end before its rules go: the proxy breaks it
+/// off after 5 s unless told otherwise (`TERMINATION_GRACE_PERIOD_SECONDS`), and one more for it to
+/// say so. What is longer hangs from then on, so the bound is one of patience, not of safety.
+pub const LET_GO: Duration = Duration::from_secs(6);
+
 /// How often a pod's rules are looked at although nobody said that they changed.
 pub const HEAL_INTERVAL: Duration = Duration::from_secs(30);
 

@@ -86,6 +86,14 @@ pub async fn keep(
                 standing.send_replace(Standing::Working);
             }
             step => {
+                if step == Step::Unprogram {
+                    // Out it is already; nothing waits for the rules.
+                    standing.send_replace(keeper.standing(&wanted));
+                    tokio::select! {
+                        () = keeper.let_end() => {}
+                        changed = want.changed() => if changed.is_err() { return } else { continue },
+                    }
+                }
                 let Err(error) = keeper.take(step, &wanted).await else { continue };
                 keeper.failed(step, &error, backoff.attempts());
                 standing.send_replace(Standing::Waiting(error.to_string()));

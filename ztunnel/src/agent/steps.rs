@@ -2,7 +2,8 @@
 //!
 //! Taking in: find the namespace and see that it is the pod's, program the rules, have the proxy
 //! take the sockets, let the node's probes through, and only then say that the pod is in. Taking
-//! out is the way back. Each step is small and may be done again, so that whatever happens in
+//! out is the way back, with one difference: the rules first lead no new connection to the proxy,
+//! which then ends those that are open, and only after that they go. Each step is small and may be done again, so that whatever happens in
 //! between (a failure, a changed mind, a restart of the agent) the next step follows from what is.
 
 use std::net::IpAddr;
@@ -48,6 +49,8 @@ pub enum Rules {
     Absent,
     /// These are in place.
     Set(Redirect),
+    /// What is open goes on with them, what is new does not come to the proxy.
+    LettingGo,
 }
 
 /// What the Pod's annotation says.
@@ -121,7 +124,9 @@ pub enum Step {
     Unprobe,
     /// Have the proxies let go of it.
     Withdraw,
-    /// Take the rules away.
+    /// Lead no new connection to the proxy.
+    LetGo,
+    /// Take the rules away, when what was open had its time to end.
     Unprogram,
     /// Let go of its namespace.
     Leave,
@@ -153,7 +158,7 @@ fn next_in(member: &Member, have: &Have) -> Step {
     match &have.rules {
         Rules::Unknown => return Step::Inspect,
         Rules::Set(redirect) if *redirect == member.redirect => {}
-        Rules::Absent | Rules::Set(_) => return Step::Program,
+        Rules::Absent | Rules::Set(_) | Rules::LettingGo => return Step::Program,
     }
     if have.proxied != Proxied::Yes {
         Step::Propose
@@ -169,12 +174,15 @@ fn next_in(member: &Member, have: &Have) -> Step {
 fn next_out(have: &Have, alive: bool) -> Option<Step> {
     if !have.probed.is_empty() {
         Some(Step::Unprobe)
+    } else if alive && matches!(have.rules, Rules::Set(_) | Rules::Unknown) {
+        Some(Step::LetGo)
     } else if have.proxied != Proxied::No {
         Some(Step::Withdraw)
+    } else if have.told != Told::Nothing {
+        // Before the rules are gone: nobody has to come through the proxy any more.
+        Some(Step::Tell(Told::Nothing))
     } else if alive && have.rules != Rules::Absent {
         Some(Step::Unprogram)
-    } else if have.told != Told::Nothing {
-        Some(Step::Tell(Told::Nothing))
     } else if have.entered.is_some() {
         Some(Step::Leave)
     } else {

@@ -2,6 +2,7 @@
 //! firewall rules and special sockets.
 
 pub mod changes;
+pub mod conntrack;
 pub mod links;
 pub mod nat;
 mod netlink;

@@ -124,6 +124,14 @@ pub fn verify(netns: &Netns, redirect: &Redirect) -> Result<Standing, RedirectEr
     })
 }
 
+/// Leads no new connection to the proxy any more; those that are open go on. The kernel translates
+/// only while there are rules, so an open connection would hang if they went at once: first let go,
+/// and [`remove`] when the proxy has ended what was open.
+pub fn let_go(netns: &Netns) -> Result<(), RedirectError> {
+    let nat = table(NAT_TABLE, "nat", "nat", NAT_PRIORITY, Vec::new(), Vec::new());
+    Firewall::open(netns).and_then(|firewall| firewall.replace(&[nat], &[])).map_err(RedirectError::Rules)
+}
+
 /// Takes the redirection away. Fine when there is none.
 pub fn remove(netns: &Netns) -> Result<(), RedirectError> {
     Firewall::open(netns).and_then(|firewall| firewall.replace(&[], &ALL_TABLES)).map_err(RedirectError::Rules)?;

@@ -1,10 +1,11 @@
 //! What a pod's connections do with the redirection rules in place.
 
-use std::io::ErrorKind::ConnectionRefused;
+use std::io::ErrorKind::{ConnectionRefused, ConnectionReset};
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 
-use ztunnel::net::redirect::{PROXY_MARK, Redirect, Standing, apply, remove, verify};
+use ztunnel::net::conntrack;
+use ztunnel::net::redirect::{PROXY_MARK, Redirect, Standing, apply, let_go, remove, verify};
 
 use crate::Case;
 use crate::world::{PATIENCE, World, at, hear, hear_marked, open_as, pod_v4, pod_v6, read_word, serve};
@@ -22,6 +23,8 @@ pub(crate) const CASES: &[Case] = &[
     ("verify tells rules in place from absent and changed ones", standing),
     ("applying again changes nothing, and other wishes replace the rules", again),
     ("a connection stays open while its rules are applied again", survives),
+    ("an open connection goes on when its rules are let go of, and new ones go directly", lets_go),
+    ("what was connected around the proxy does not stay so when the rules are back", no_way_around),
     ("a port that a caller used in plaintext is free for the proxy in the caller's name", same_port),
 ];
 
@@ -223,6 +226,44 @@ fn survives() {
             apply(&world.pods[0], &redirect).unwrap();
             talk(&mut client, &mut accepted).unwrap();
         }
+    }
+}
+
+fn lets_go() {
+    for ip in BOTH {
+        let world = client_and_server(ip);
+        let pod = &world.pods[0];
+        apply(pod, &Redirect::default()).unwrap();
+        let (mut client, mut accepted) = redirected(&world, ip);
+        for _ in 0..2 {
+            let_go(pod).unwrap();
+            talk(&mut client, &mut accepted).unwrap();
+            assert!(hear(pod, at(ip(1), 80)).unwrap().starts_with("app "), "a new one goes directly");
+        }
+        remove(pod).unwrap();
+        assert_eq!(verify(pod, &Redirect::default()).unwrap(), Standing::Absent);
+    }
+}
+
+fn no_way_around() {
+    for ip in BOTH {
+        let world = World::new(2);
+        let pod = &world.pods[0];
+        let server = world.pods[1].run(|| TcpListener::bind(at(any(ip(1)), 80))).unwrap().unwrap();
+        apply(pod, &Redirect::default()).unwrap();
+        let_go(pod).unwrap();
+        let mut client = pod.run(|| TcpStream::connect_timeout(&at(ip(1), 80), PATIENCE)).unwrap().unwrap();
+        let (mut accepted, _) = server.accept().unwrap();
+        for stream in [&client, &accepted] {
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        }
+        talk(&mut client, &mut accepted).unwrap();
+        apply(pod, &Redirect::default()).unwrap();
+        conntrack::forget(pod).unwrap();
+        assert_eq!(
+            client.write_all(b"around").and_then(|()| client.read(&mut [0])).unwrap_err().kind(),
+            ConnectionReset
+        );
     }
 }
 

@@ -5,14 +5,15 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{Node, Standing};
 use crate::agent::facts::PodName;
-use crate::agent::limits::{HEAL_INTERVAL, HEAL_SETTLE};
+use crate::agent::limits::{HEAL_INTERVAL, HEAL_SETTLE, LET_GO};
 use crate::agent::steps::{Have, Member, Proxied, Rules, Step, Told, Want};
 use crate::agent::zds::ProposeError;
 use crate::net::changes::Changes;
+use crate::net::conntrack;
 use crate::net::links::Links;
 use crate::net::nat;
 use crate::net::netns::Netns;
@@ -54,13 +55,15 @@ pub(super) struct Keeper {
     pub(super) node: Arc<Node>,
     pub(super) have: Have,
     held: Option<Held>,
+    /// Its rules may go from then on.
+    let_go_until: Option<Instant>,
     /// It counts as a pod that is in.
     counted: bool,
 }
 
 impl Keeper {
     pub(super) fn new(name: PodName, node: Arc<Node>, told: Told) -> Self {
-        Self { name, node, have: Have::of(told), held: None, counted: false }
+        Self { name, node, have: Have::of(told), held: None, let_go_until: None, counted: false }
     }
 
     pub(super) async fn take(&mut self, step: Step, wanted: &Want) -> Result<(), StepError> {
@@ -72,6 +75,7 @@ impl Keeper {
             (Step::Probe, Want::In(member)) => self.probe(&member.addresses).await,
             (Step::Unprobe, _) => self.probe(&[]).await,
             (Step::Withdraw, _) => self.withdraw().await,
+            (Step::LetGo, _) => self.let_go(wanted).await,
             (Step::Unprogram, _) => self.unprogram(wanted).await,
             (Step::Tell(told), _) => self.tell(told),
             (Step::Leave, _) => {
@@ -119,7 +123,17 @@ impl Keeper {
     async fn program(&mut self, member: &Member) -> Result<(), StepError> {
         let Some(netns) = self.netns() else { return Ok(()) };
         let redirect = member.redirect.clone();
-        self.in_kernel(move || redirect::apply(&netns, &redirect)).await??;
+        // What was connected around the proxy must not go on so, nor lend its ports to what comes.
+        // What the proxy has is not to be touched.
+        let afresh = self.have.proxied == Proxied::No;
+        let act = move || {
+            redirect::apply(&netns, &redirect)?;
+            Ok::<_, RedirectError>(if afresh { conntrack::forget(&netns) } else { Ok(()) })
+        };
+        if let Err(error) = self.in_kernel(act).await?? {
+            tracing::warn!(pod = %self.name, %error, "connections that were open before may go on outside of the mesh");
+        }
+        self.let_go_until = None;
         self.have.rules = Rules::Set(member.redirect.clone());
         Ok(())
     }
@@ -174,27 +188,37 @@ impl Keeper {
         Ok(())
     }
 
+    async fn let_go(&mut self, wanted: &Want) -> Result<(), StepError> {
+        self.with_rules(wanted, redirect::let_go).await?;
+        self.have.rules = Rules::LettingGo;
+        self.let_go_until = Some(Instant::now() + LET_GO);
+        Ok(())
+    }
+
+    /// Waits until what was open had its time to end.
+    pub(super) async fn let_end(&self) {
+        if let Some(until) = self.let_go_until {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
     async fn unprogram(&mut self, wanted: &Want) -> Result<(), StepError> {
+        self.with_rules(wanted, redirect::remove).await?;
+        self.have.rules = Rules::Absent;
+        self.let_go_until = None;
+        Ok(())
+    }
+
+    /// Acts on the rules of a pod that leaves: in the namespace that is held, else in the one where
+    /// an earlier agent may have left some. One that is not there any more has none.
+    async fn with_rules(&self, wanted: &Want, act: fn(&Netns) -> Result<(), RedirectError>) -> Result<(), StepError> {
         let left_by_another = match wanted {
             Want::Out { netns } => netns.clone(),
             Want::In(_) | Want::Gone => None,
         };
-        let netns = self.netns();
-        let act = move || {
-            let netns = match (netns, left_by_another) {
-                (Some(netns), _) => netns,
-                // A namespace that is not there any more has no rules.
-                (None, Some(path)) => match Netns::from_path(&path) {
-                    Ok(netns) => Arc::new(netns),
-                    Err(_) => return Ok(()),
-                },
-                (None, None) => return Ok(()),
-            };
-            redirect::remove(&netns)
-        };
-        self.in_kernel(act).await??;
-        self.have.rules = Rules::Absent;
-        Ok(())
+        let held = self.netns();
+        let find = move || held.or_else(|| Some(Arc::new(Netns::from_path(&left_by_another?).ok()?)));
+        Ok(self.in_kernel(move || find().map_or(Ok(()), |netns| act(&netns))).await??)
     }
 
     fn tell(&mut self, told: Told) -> Result<(), StepError> {
@@ -281,6 +305,7 @@ impl Keeper {
     /// Begins anew: nothing of the incarnation before is left.
     pub(super) fn forget(&mut self) {
         self.held = None;
+        self.let_go_until = None;
         self.count(false);
         // Its rules were not taken away, so what the next one finds has to be looked at.
         self.have = Have { rules: Rules::Unknown, ..Have::of(Told::Nothing) };

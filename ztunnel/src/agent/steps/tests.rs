@@ -24,6 +24,7 @@ fn done(step: Step, want: &Want, have: &mut Have) {
         (Step::Tell(told), _) => have.told = told,
         (Step::Unprobe, _) => have.probed.clear(),
         (Step::Withdraw, _) => have.proxied = Proxied::No,
+        (Step::LetGo, _) => have.rules = Rules::LettingGo,
         (Step::Unprogram, _) => have.rules = Rules::Absent,
         (Step::Leave, _) => have.entered = None,
         (step, want) => panic!("{step:?} makes no sense for {want:?}"),
@@ -56,8 +57,20 @@ fn a_pod_is_taken_out_on_the_way_back() {
     let mut have = Have::of(Told::Nothing);
     steps(&Want::In(member("a")), &mut have);
     let out = steps(&Want::Out { netns: None }, &mut have);
-    assert_eq!(out, [Step::Unprobe, Step::Withdraw, Step::Unprogram, Step::Tell(Told::Nothing), Step::Leave]);
+    assert_eq!(
+        out,
+        [Step::Unprobe, Step::LetGo, Step::Withdraw, Step::Tell(Told::Nothing), Step::Unprogram, Step::Leave]
+    );
     assert_eq!(next(&Want::Out { netns: None }, &have), Step::Rest);
+}
+
+#[test]
+fn a_pod_that_comes_back_while_its_rules_let_go_gets_them_again() {
+    let mut have = Have::of(Told::Nothing);
+    let want = Want::In(member("a"));
+    steps(&want, &mut have);
+    have.rules = Rules::LettingGo;
+    assert_eq!(next(&want, &have), Step::Program);
 }
 
 #[test]
@@ -65,7 +78,7 @@ fn the_rules_of_a_pod_that_is_gone_stay() {
     let mut have = Have::of(Told::Nothing);
     steps(&Want::In(member("a")), &mut have);
     let gone = steps(&Want::Gone, &mut have);
-    assert!(!gone.contains(&Step::Unprogram), "{gone:?}");
+    assert!(!gone.contains(&Step::LetGo) && !gone.contains(&Step::Unprogram), "{gone:?}");
     assert_eq!(next(&Want::Gone, &have), Step::End);
 }
 
@@ -84,7 +97,7 @@ fn after_a_restart_rules_are_looked_at_before_they_are_written() {
 fn what_an_earlier_agent_left_is_cleaned_up() {
     let mut have = Have::of(Told::Enabled);
     let out = steps(&Want::Out { netns: None }, &mut have);
-    assert_eq!(out, [Step::Withdraw, Step::Unprogram, Step::Tell(Told::Nothing)]);
+    assert_eq!(out, [Step::LetGo, Step::Withdraw, Step::Tell(Told::Nothing), Step::Unprogram]);
 }
 
 #[test]
