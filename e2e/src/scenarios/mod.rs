@@ -52,7 +52,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "propagation",
-        about: "policy, endpoint and enrolment changes decide connections in under 100 ms at the median",
+        about: "policy, endpoint, workload and enrolment changes decide connections in under 100 ms at the median",
         needs: &["curl", "python3"],
         fresh: false,
         env: &[],
