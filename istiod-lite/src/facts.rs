@@ -8,10 +8,15 @@
 mod condition;
 mod entry;
 mod policy;
+mod route;
 
 pub use condition::Condition;
 pub use entry::{Entry, EntryAddress, Resolution, ServiceEntry, Vip, WorkloadEntry};
 pub use policy::{AuthorizationPolicy, MtlsMode, PeerAuthentication, PolicyAction, PolicyCondition, PolicyRule, Term};
+pub use route::{
+    Authorities, BackendTlsPolicy, ConfigMap, Parent, ParentTarget, ReferenceGrant, Remark, Route, RouteKind,
+    RouteRules, by_host, by_name,
+};
 
 use mesh::{
     Str,
@@ -46,6 +51,14 @@ pub enum Fact {
     AuthorizationPolicy(Box<AuthorizationPolicy>),
     /// How a peer authentication is.
     PeerAuthentication(Box<PeerAuthentication>),
+    /// How a route of Gateway API is.
+    Route(Box<Route>),
+    /// How a reference grant is.
+    ReferenceGrant(Box<ReferenceGrant>),
+    /// How a policy of TLS to backends is.
+    BackendTlsPolicy(Box<BackendTlsPolicy>),
+    /// How a config map is.
+    ConfigMap(Box<ConfigMap>),
     /// The object could not be understood. What is known of it stays; if nothing is, this holds,
     /// which is the closed reading of it.
     Otherwise(Box<Self>),
@@ -87,6 +100,20 @@ pub enum Kind {
     AuthorizationPolicy,
     /// security.istio.io PeerAuthentication.
     PeerAuthentication,
+    /// gateway.networking.k8s.io HTTPRoute.
+    HTTPRoute,
+    /// gateway.networking.k8s.io GRPCRoute.
+    GRPCRoute,
+    /// gateway.networking.k8s.io TCPRoute.
+    TCPRoute,
+    /// gateway.networking.k8s.io TLSRoute.
+    TLSRoute,
+    /// gateway.networking.k8s.io ReferenceGrant.
+    ReferenceGrant,
+    /// gateway.networking.k8s.io BackendTLSPolicy.
+    BackendTLSPolicy,
+    /// v1 ConfigMap.
+    ConfigMap,
 }
 
 impl fmt::Display for FactKey {
@@ -112,10 +139,37 @@ impl Fact {
             Self::WorkloadEntry(it) => (Kind::WorkloadEntry, &it.meta),
             Self::AuthorizationPolicy(it) => (Kind::AuthorizationPolicy, &it.meta),
             Self::PeerAuthentication(it) => (Kind::PeerAuthentication, &it.meta),
+            Self::Route(it) => (it.kind.of_fact(), &it.meta),
+            Self::ReferenceGrant(it) => (Kind::ReferenceGrant, &it.meta),
+            Self::BackendTlsPolicy(it) => (Kind::BackendTLSPolicy, &it.meta),
+            Self::ConfigMap(it) => (Kind::ConfigMap, &it.meta),
             Self::Otherwise(fact) => return fact.key(),
             Self::Removed(key) => return key.clone(),
         };
         FactKey { kind, namespace: meta.namespace.clone(), name: meta.name.clone() }
+    }
+
+    /// Why an object could not be understood, by field. It is told beside what holds instead.
+    pub fn refused(&self) -> &[Str] {
+        match self {
+            Self::Route(it) => &it.refused,
+            Self::BackendTlsPolicy(it) => &it.refused,
+            Self::Otherwise(fact) => fact.refused(),
+            _ => &[],
+        }
+    }
+}
+
+impl Kind {
+    /// The kinds after which rules of waypoints are named.
+    pub const RULES: [Self; 5] =
+        [Self::HTTPRoute, Self::GRPCRoute, Self::TCPRoute, Self::TLSRoute, Self::AuthorizationPolicy];
+}
+
+impl FactKey {
+    /// `Kind/namespace/name`, as rules name the object that they come from.
+    pub fn text(&self) -> Str {
+        format!("{:?}/{}/{}", self.kind, self.namespace, self.name).into()
     }
 }
 

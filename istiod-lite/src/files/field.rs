@@ -30,6 +30,11 @@ impl Notes {
     pub(super) fn is_empty(&self) -> bool {
         self.notes.borrow().is_empty()
     }
+
+    /// The notes so far, each with its field.
+    pub(super) fn listed(&self) -> Vec<Str> {
+        self.notes.borrow().iter().map(|(path, reason)| format!("{path}: {reason}").into()).collect()
+    }
 }
 
 /// A place in an object.
@@ -60,6 +65,11 @@ impl<'a> Field<'a> {
 
     pub(super) fn is_there(&self) -> bool {
         self.value.is_some()
+    }
+
+    /// The path that leads here.
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     /// Notes that something here could not be understood.
@@ -127,6 +137,18 @@ impl<'a> Field<'a> {
         }
         self.left_out(format!("is {} bytes long and may be {}", text.len(), limits::TEXT_BYTES));
         None
+    }
+
+    /// A text that may be as long as a bundle of certificates.
+    pub(super) fn long_text(&self) -> Option<Str> {
+        match self.value? {
+            Value::String(text) if text.len() <= limits::LONG_TEXT_BYTES => Some(text.as_str().into()),
+            Value::String(text) => {
+                self.left_out(format!("is {} bytes long and may be {}", text.len(), limits::LONG_TEXT_BYTES));
+                None
+            }
+            _ => self.wrong("a text"),
+        }
     }
 
     /// A text that must parse; `what` says as what.

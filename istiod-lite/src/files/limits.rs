@@ -4,6 +4,9 @@
 /// rest of an object (a container's script, say) is not read.
 pub(super) const TEXT_BYTES: usize = 4096;
 
+/// Longest text that is read whole, from a ConfigMap: Kubernetes' own limit for one.
+pub(super) const LONG_TEXT_BYTES: usize = 1 << 20;
+
 /// Most items of a list or map. Kubernetes allows 1000 endpoints to a slice; a policy with more
 /// values than this is a mistake, and each of them is compared at each connection.
 pub(super) const LIST_ITEMS: usize = 10_000;

@@ -9,10 +9,11 @@
 mod field;
 mod limits;
 mod policies;
+mod routes;
 mod services;
 mod workloads;
 
-use crate::facts::{Fact, FactKey, Kind, Meta, PolicyCondition};
+use crate::facts::{Fact, FactKey, Kind, Meta, PolicyCondition, Remark, RouteKind};
 use chassis::objects::{Object, ObjectKey, Origin};
 use field::{Field, Notes};
 
@@ -42,7 +43,7 @@ pub struct Problem {
 /// Reads one object. Kinds that mean nothing to the mesh give no fact and no problem.
 pub fn read(object: &Object) -> Reading {
     let key = object.key();
-    let whole = matches!(kind(&key.group, &key.kind), Some(Kind::AuthorizationPolicy | Kind::PeerAuthentication));
+    let whole = kind(&key.group, &key.kind).is_some_and(counts_whole);
     let notes = Notes::new(whole);
     let fact = fact(object, &Field::root(&object.value, &notes), &notes);
     let problem = |(field, reason)| Problem { origin: object.origin.clone(), object: key.clone(), field, reason };
@@ -67,8 +68,24 @@ fn kind(group: &str, kind: &str) -> Option<Kind> {
         ("networking.istio.io", "WorkloadEntry") => Kind::WorkloadEntry,
         ("security.istio.io", "AuthorizationPolicy") => Kind::AuthorizationPolicy,
         ("security.istio.io", "PeerAuthentication") => Kind::PeerAuthentication,
+        ("gateway.networking.k8s.io", "HTTPRoute") => Kind::HTTPRoute,
+        ("gateway.networking.k8s.io", "GRPCRoute") => Kind::GRPCRoute,
+        ("gateway.networking.k8s.io", "TCPRoute") => Kind::TCPRoute,
+        ("gateway.networking.k8s.io", "TLSRoute") => Kind::TLSRoute,
+        ("gateway.networking.k8s.io", "ReferenceGrant") => Kind::ReferenceGrant,
+        ("gateway.networking.k8s.io", "BackendTLSPolicy") => Kind::BackendTLSPolicy,
+        ("", "ConfigMap") => Kind::ConfigMap,
         _ => return None,
     })
+}
+
+/// Kinds of which parts must not be left out, because the rest would mean something else.
+fn counts_whole(kind: Kind) -> bool {
+    use Kind::*;
+    matches!(
+        kind,
+        AuthorizationPolicy | PeerAuthentication | HTTPRoute | GRPCRoute | TCPRoute | TLSRoute | BackendTLSPolicy
+    )
 }
 
 fn fact(object: &Object, field: &Field<'_>, notes: &Notes) -> Option<Fact> {
@@ -128,7 +145,42 @@ fn fact(object: &Object, field: &Field<'_>, notes: &Notes) -> Option<Fact> {
             let closed = policies::closed_peer_authentication(policy);
             Fact::Otherwise(Box::new(Fact::PeerAuthentication(Box::new(closed))))
         }
+        Kind::HTTPRoute => route(field, RouteKind::Http, meta, notes),
+        Kind::GRPCRoute => route(field, RouteKind::Grpc, meta, notes),
+        Kind::TCPRoute => route(field, RouteKind::Tcp, meta, notes),
+        Kind::TLSRoute => route(field, RouteKind::Tls, meta, notes),
+        Kind::ReferenceGrant => Fact::ReferenceGrant(Box::new(routes::reference_grant(field, meta))),
+        Kind::BackendTLSPolicy => {
+            let policy = routes::tls_policy(field, meta, notes);
+            remark(field, &policy.remarks);
+            if policy.refused.is_empty() {
+                return Some(Fact::BackendTlsPolicy(Box::new(policy)));
+            }
+            field.at("spec").note("the last good version of this policy stays; without one no connection comes about");
+            let closed = routes::closed_tls_policy(policy);
+            Fact::Otherwise(Box::new(Fact::BackendTlsPolicy(Box::new(closed))))
+        }
+        Kind::ConfigMap => Fact::ConfigMap(Box::new(routes::config_map(field, meta)?)),
     })
+}
+
+fn route(field: &Field<'_>, kind: RouteKind, meta: Meta, notes: &Notes) -> Fact {
+    let route = routes::route(field, kind, meta, notes);
+    remark(field, &route.remarks);
+    let refused = route.rules.is_none();
+    let fact = Fact::Route(Box::new(route));
+    if !refused {
+        return fact;
+    }
+    field.at("spec").note("the last good version of this route stays; without one it is attached to nothing");
+    Fact::Otherwise(Box::new(fact))
+}
+
+/// What was understood and does not work is told beside what was not.
+fn remark(field: &Field<'_>, remarks: &[Remark]) {
+    for remark in remarks {
+        field.at("spec").note(&*remark.message);
+    }
 }
 
 /// API groups in which a kind that we do not serve is worth a word.

@@ -3,6 +3,7 @@
 use super::{
     Index,
     policies::{self, Demand},
+    rules::Target,
     services,
     told::{Name, Owner, Source},
     workloads,
@@ -13,9 +14,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+use xds::server::Publication;
 
 impl Index {
-    pub(super) fn settle(&mut self) -> Vec<Change> {
+    pub(super) fn settle(&mut self) -> Vec<Publication> {
         let (mut added, mut removed) = (Vec::new(), Vec::new());
         for key in std::mem::take(&mut self.marked.policies) {
             let new = self.policy(&key);
@@ -25,21 +27,38 @@ impl Index {
         // Building a service may move the address or the ownership of another, which is marked then.
         while let Some(key) = self.marked.services.pop_first() {
             let new = self.service_now(&key);
+            // Its ports' names are not published, but rules go by them.
+            self.rules.mark_service(&key);
             let differs = differs(&mut self.services, key.clone(), new);
+            if differs.is_some() {
+                self.published_service_changed(&key);
+            }
             sort(differs, Change::Service, || Change::RemoveAddress(key.to_string().into()), &mut added, &mut removed);
         }
+        let mut members = BTreeSet::new();
         for owner in std::mem::take(&mut self.marked.owners) {
             let new: BTreeMap<_, _> = self.workloads_of(&owner).into_iter().map(|it| (it.uid.clone(), it)).collect();
             let mut published = self.workloads.remove(&owner).unwrap_or_default();
             let uids: BTreeSet<Str> = published.keys().chain(new.keys()).cloned().collect();
             for uid in uids {
+                let of = |workload: &Workload| workload.services.keys().cloned().collect::<Vec<_>>();
+                let before = published.get(&uid).map(|workload| of(workload));
                 let differs = differs(&mut published, uid.clone(), new.get(&uid).cloned());
+                if differs.is_some() {
+                    members.extend(before.into_iter().chain(new.get(&uid).map(of)).flatten());
+                }
                 sort(differs, Change::Workload, || Change::RemoveAddress(uid), &mut added, &mut removed);
             }
             if !published.is_empty() {
                 self.workloads.insert(owner, published);
             }
         }
+        for key in members {
+            self.target_changed(&Target::Members(key));
+        }
+        let mut added = added.into_iter().map(Publication::from).collect();
+        let mut removed = removed.into_iter().map(Publication::from).collect();
+        self.settle_rules(&mut added, &mut removed);
         added.append(&mut removed);
         added
     }

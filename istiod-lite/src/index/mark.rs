@@ -3,12 +3,13 @@
 use super::{
     Index, Rank,
     policies::{self, by_port_key, strict_key},
+    rules::Target,
     services::hostname,
-    told::{Name, Owner, Source, Told, pods_of, service_of},
+    told::{Name, Owner, Source, Told, pods_of, put, service_of},
 };
 use crate::facts::{
     AuthorizationPolicy, EndpointSlice, Fact, FactKey, Kind, Labels, MtlsMode, Namespace, Node, PeerAuthentication,
-    Pod, Service, ServiceEntry, WorkloadEntry,
+    Pod, ReferenceGrant, Route, Service, ServiceEntry, WorkloadEntry,
 };
 use mesh::{ServiceKey, Str};
 use std::collections::BTreeSet;
@@ -19,7 +20,7 @@ impl Index {
         if matches!(fact, Fact::Removed(_)) {
             self.conditions.remove(&key);
         }
-        let name = (key.namespace, key.name);
+        let name = (key.namespace.clone(), key.name.clone());
         match fact {
             Fact::Namespace(it) => self.namespace(&name, Some(it)),
             Fact::ServiceAccount(_) => {}
@@ -31,8 +32,12 @@ impl Index {
             Fact::WorkloadEntry(it) => self.workload_entry(&name, Some(*it)),
             Fact::AuthorizationPolicy(it) => self.authorization(&name, Some(*it)),
             Fact::PeerAuthentication(it) => self.peer(&name, Some(*it)),
+            Fact::Route(it) => self.route(&key, Some(*it)),
+            Fact::ReferenceGrant(it) => self.grant(&key, Some(*it)),
+            Fact::BackendTlsPolicy(it) => self.tell_rules(&key, |told| put(&mut told.tls_policies, &name, Some(*it))),
+            Fact::ConfigMap(it) => self.tell_rules(&key, |told| put(&mut told.config_maps, &name, Some(*it))),
             Fact::Otherwise(fact) => self.tell(*fact),
-            Fact::Removed(key) => match key.kind {
+            Fact::Removed(_) => match key.kind {
                 Kind::Namespace => self.namespace(&name, None),
                 Kind::ServiceAccount => {}
                 Kind::Node => self.node(&name, None),
@@ -43,8 +48,24 @@ impl Index {
                 Kind::WorkloadEntry => self.workload_entry(&name, None),
                 Kind::AuthorizationPolicy => self.authorization(&name, None),
                 Kind::PeerAuthentication => self.peer(&name, None),
+                Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => self.route(&key, None),
+                Kind::ReferenceGrant => self.grant(&key, None),
+                Kind::BackendTLSPolicy => self.tell_rules(&key, |told| put(&mut told.tls_policies, &name, None)),
+                Kind::ConfigMap => self.tell_rules(&key, |told| put(&mut told.config_maps, &name, None)),
             },
         }
+    }
+
+    fn route(&mut self, key: &FactKey, new: Option<Route>) {
+        if self.told.routes.get(key) != new.as_ref() {
+            self.tell_rules(key, |told| put(&mut told.routes, key, new));
+        }
+    }
+
+    fn grant(&mut self, key: &FactKey, new: Option<ReferenceGrant>) {
+        let name = (key.namespace.clone(), key.name.clone());
+        put(&mut self.told.grants, &name, new);
+        self.target_changed(&Target::Grants(key.namespace.clone()));
     }
 
     fn namespace(&mut self, name: &Name, new: Option<Namespace>) {
@@ -141,6 +162,8 @@ impl Index {
             self.told.service_entries.insert(name.clone(), new);
         }
         self.mark_around(&source);
+        let (namespace, name) = name.clone();
+        self.target_changed(&Target::Object(FactKey { kind: Kind::ServiceEntry, namespace, name }));
     }
 
     fn claim(&mut self, source: &Source, selector: &Labels, claims: impl Fn(&super::Mesh) -> Claims) {

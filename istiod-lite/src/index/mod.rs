@@ -7,12 +7,13 @@
 //! or reads a clock.
 //!
 //! Rooms: `labels` (selectors, both ways) · `told` · `mark` · `build` · `services`, `workloads`,
-//! `policies` (one object each, plain functions) · `vips` (addresses for services without).
+//! `policies` (one object each, plain functions) · `rules` (what waypoints do with requests) · `vips` (addresses for services without).
 
 mod build;
 mod labels;
 mod mark;
 mod policies;
+mod rules;
 mod services;
 mod told;
 mod vips;
@@ -26,6 +27,8 @@ use std::{
 };
 use told::{Owner, Source, Told};
 use xds::server::Publication;
+
+pub(crate) use rules::without_destinations;
 
 /// What the index must know of the mesh as a whole.
 #[derive(Clone, Debug)]
@@ -72,6 +75,8 @@ pub struct Index {
     policies: BTreeMap<Str, Arc<Policy>>,
     /// What became of each object, of those of which there is something to say.
     conditions: BTreeMap<FactKey, Vec<Condition>>,
+    /// What waypoints do with requests.
+    rules: rules::Rules,
     /// What is to be built again.
     marked: Marked,
 }
@@ -95,17 +100,20 @@ impl Index {
         match fact {
             Fact::Otherwise(fact) => {
                 let key = fact.key();
+                self.refuse(&key, fact.refused());
                 if !self.told.knows(&key) || self.closed.contains(&key) {
                     self.closed.insert(key);
                     self.tell(*fact);
                 }
             }
             fact => {
-                self.closed.remove(&fact.key());
+                let key = fact.key();
+                self.closed.remove(&key);
+                self.refuse(&key, &[]);
                 self.tell(fact);
             }
         }
-        self.settle().into_iter().map(Publication::from).collect()
+        self.settle()
     }
 
     /// The waypoint that an identity is of: `namespace/name` of the Gateway of class

@@ -2,8 +2,8 @@
 
 use super::labels::{Labelled, Selectors};
 use crate::facts::{
-    AuthorizationPolicy, EndpointSlice, FactKey, Kind, Labels, Namespace, Node, PeerAuthentication, Phase, Pod,
-    Service, ServiceEntry, WorkloadEntry,
+    AuthorizationPolicy, BackendTlsPolicy, ConfigMap, EndpointSlice, FactKey, Kind, Labels, Namespace, Node,
+    PeerAuthentication, Phase, Pod, ReferenceGrant, Route, Service, ServiceEntry, WorkloadEntry,
 };
 use mesh::Str;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +41,11 @@ pub(super) struct Told {
     pub(super) workload_entries: BTreeMap<Name, WorkloadEntry>,
     pub(super) authorization: BTreeMap<Name, AuthorizationPolicy>,
     pub(super) peers: BTreeMap<Name, PeerAuthentication>,
+    /// The routes of Gateway API, of all its kinds.
+    pub(super) routes: BTreeMap<FactKey, Route>,
+    pub(super) grants: BTreeMap<Name, ReferenceGrant>,
+    pub(super) tls_policies: BTreeMap<Name, BackendTlsPolicy>,
+    pub(super) config_maps: BTreeMap<Name, ConfigMap>,
     /// Pods and workload entries by label.
     pub(super) members: Labelled<Owner>,
     pub(super) services_selecting: Selectors<Source>,
@@ -70,6 +75,10 @@ impl Told {
             Kind::WorkloadEntry => self.workload_entries.contains_key(&name),
             Kind::AuthorizationPolicy => self.authorization.contains_key(&name),
             Kind::PeerAuthentication => self.peers.contains_key(&name),
+            Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => self.routes.contains_key(key),
+            Kind::ReferenceGrant => self.grants.contains_key(&name),
+            Kind::BackendTLSPolicy => self.tls_policies.contains_key(&name),
+            Kind::ConfigMap => self.config_maps.contains_key(&name),
         }
     }
 
@@ -148,6 +157,14 @@ impl Told {
         let from = (namespace.clone(), Str::default());
         let namespace = namespace.clone();
         table.range(from..).take_while(move |(name, _)| name.0 == namespace)
+    }
+}
+
+/// Puts what was told of an object in its place, or takes it out.
+pub(super) fn put<K: Ord + Clone, V>(table: &mut BTreeMap<K, V>, key: &K, new: Option<V>) {
+    match new {
+        Some(new) => drop(table.insert(key.clone(), new)),
+        None => drop(table.remove(key)),
     }
 }
 
