@@ -22,5 +22,6 @@ pub const EXPRESSION_DEPTH_MAX: usize = 32;
 pub const SESSION_BYTES_MAX: usize = 2048;
 
 /// Most points on a ring, and entries of a Maglev table: Envoy's own limits are 8M and 5,000,011.
-/// Ours is one million: 12 MB for a ring and 4 MB for a table, rebuilt whenever endpoints change.
+/// Ours is one million: at most 32 MB for a ring (a power of two of points for each weight may
+/// double them, 16 bytes each) and 4 MB for a table, rebuilt whenever endpoints change.
 pub const HASH_POINTS_MAX: u32 = 1 << 20;

@@ -17,6 +17,8 @@
 //! counted under, and where it goes) · [`expression`] (whether the log tells of it). Whether it may
 //! pass at all: [`crate::authz::judge`].
 
+#[cfg(test)]
+pub(crate) mod asking;
 pub mod chance;
 mod check;
 pub mod compile;

@@ -59,3 +59,6 @@ pub fn mishap<'a>(faults: impl Iterator<Item = &'a Fault>, mut throw: impl FnMut
     }
     mishap
 }
+
+#[cfg(test)]
+mod tests;

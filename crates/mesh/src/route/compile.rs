@@ -254,3 +254,6 @@ fn log_filter(telemetry: &super::Telemetry) -> Result<Option<Expression>, Unusab
     let place = "filter of the access log";
     filter.map(|text| Expression::parse(text).map_err(|error| Unusable::at(place, error.to_string()))).transpose()
 }
+
+#[cfg(test)]
+mod tests;

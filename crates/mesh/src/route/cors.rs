@@ -83,3 +83,6 @@ fn list(name: HeaderName, values: &[crate::Str]) -> Option<(HeaderName, HeaderVa
     let value = HeaderValue::from_str(&joined).ok().filter(|_| !values.is_empty())?;
     Some((name, value))
 }
+
+#[cfg(test)]
+mod tests;

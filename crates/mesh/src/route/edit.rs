@@ -28,3 +28,6 @@ fn parsed((name, value): &(crate::Str, crate::Str)) -> Option<(HeaderName, Heade
 pub(super) fn is_host(name: &str) -> bool {
     matches!(name, "host" | ":authority")
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,3 +131,6 @@ enum Function {
     EndsWith,
     Contains,
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,16 +61,21 @@ impl Table {
     }
 }
 
-/// Each endpoint has points in proportion to its weight, of at least `points_min` all in all.
+/// Each endpoint has points in proportion to its weight, of at least `points_min` all in all. How
+/// many a weight has is a power of two, so that it seldom changes when endpoints come and go: a new
+/// number would move keys between those that stay.
 fn ring(endpoints: &BTreeMap<&str, (u32, u32)>, points_min: u32) -> Vec<(u64, u32)> {
     let smallest = endpoints.values().map(|(_, weight)| u64::from(*weight)).min().unwrap_or(1);
     let total: u64 = endpoints.values().map(|(_, weight)| u64::from(*weight)).sum::<u64>().max(1);
     // As many as were asked for, and one at least for the lightest, within the limit.
     let wanted = u64::from(points_min).max(total.div_ceil(smallest)).min(u64::from(limits::HASH_POINTS_MAX));
+    let points_per_weight = wanted.div_ceil(total).next_power_of_two();
+    let weight_per_point = (total / wanted.max(1)).max(1);
+    let weight_per_point = (weight_per_point + 1).next_power_of_two() / 2;
     let mut points = Vec::new();
     let mut text = String::new();
     for (uid, (place, weight)) in endpoints {
-        let share = (u64::from(*weight) * wanted).div_ceil(total);
+        let share = (u64::from(*weight) * points_per_weight).div_ceil(weight_per_point);
         for number in 0..share {
             use std::fmt::Write;
             text.clear();
@@ -126,3 +131,6 @@ fn maglev(endpoints: &BTreeMap<&str, (u32, u32)>, entries: u32) -> Vec<u32> {
     }
     table
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,3 +138,6 @@ fn form_decoded(text: &str) -> Cow<'_, str> {
     }
     String::from_utf8_lossy(&decoded).into_owned().into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,3 +67,6 @@ impl HashKey {
         Some(format!("{name}={value}; Path={path}{age}; HttpOnly"))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -230,3 +230,6 @@ fn is_name(name: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
     name.len() <= crate::limits::NAME_BYTES_MAX && name.bytes().all(legal) && !name.split('.').any(str::is_empty)
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,3 +158,6 @@ fn wait(first: Duration, made: u32, throw: u32) -> Duration {
     let chance = f64::from(throw.min(Fraction::ALL.0)) / f64::from(Fraction::ALL.0);
     grown.saturating_add(spread.mul_f64(chance)).min(longest)
 }
+
+#[cfg(test)]
+mod tests;

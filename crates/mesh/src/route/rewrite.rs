@@ -155,3 +155,6 @@ fn translated(substitution: &str, groups: usize) -> Result<String, String> {
     }
     Ok(translated)
 }
+
+#[cfg(test)]
+mod tests;

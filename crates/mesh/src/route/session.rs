@@ -45,3 +45,6 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,3 +57,6 @@ fn is_name(wanted: &str, found: &str) -> bool {
         None => wanted.eq_ignore_ascii_case(found),
     }
 }
+
+#[cfg(test)]
+mod tests;

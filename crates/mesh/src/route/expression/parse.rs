@@ -55,6 +55,8 @@ const FIELDS: [(&str, &str, Field); 17] = [
     ("connection", "requested_server_name", Field::ServerName),
 ];
 
+const FUNCTIONS: [&str; 4] = ["startsWith", "endsWith", "contains", "matches"];
+
 const PARTIES: [(&str, Party); 4] = [
     ("address", Party::Address),
     ("principal", Party::Principal),
@@ -245,6 +247,10 @@ impl Parser {
         while self.takes(".") {
             let at = self.at;
             let name = self.word("the name of a function")?;
+            if !FUNCTIONS.contains(&&*name) {
+                self.at = at;
+                return Err(self.wrong(format!("there is no function {name:?}")));
+            }
             self.needs("(")?;
             let argument_at = self.at;
             let argument = self.or()?;
@@ -252,7 +258,6 @@ impl Parser {
             node = match (&*name, argument) {
                 ("startsWith", part) => Node::Call(Function::StartsWith, Box::new(node), Box::new(part)),
                 ("endsWith", part) => Node::Call(Function::EndsWith, Box::new(node), Box::new(part)),
-                ("contains", part) => Node::Call(Function::Contains, Box::new(node), Box::new(part)),
                 ("matches", Node::Text(pattern)) => {
                     self.at = argument_at;
                     let regex = crate::route::matcher::regex(&pattern, false, "expression");
@@ -264,10 +269,7 @@ impl Parser {
                     self.at = argument_at;
                     return Err(self.wrong("an expression to match is a text that stands here"));
                 }
-                _ => {
-                    self.at = at;
-                    return Err(self.wrong(format!("there is no function {name:?}")));
-                }
+                (_, part) => Node::Call(Function::Contains, Box::new(node), Box::new(part)),
             };
         }
         Ok(node)
