@@ -82,19 +82,21 @@ pub(super) fn route(object: &Field<'_>, kind: RouteKind, meta: Meta, notes: &Not
 fn check(spec: &Field<'_>, route: &Route) {
     let Some(RouteRules::Http(rules)) = &route.rules else { return };
     let service = ServiceKey { namespace: route.meta.namespace.clone(), hostname: "check.invalid".into() };
-    let alone = HttpRoute {
-        name: "spec".into(),
-        created: None,
-        ports: Vec::new(),
-        callers: None,
-        precedence: Precedence::Specific,
-        rules: rules.clone(),
-    };
-    let mut all = ServiceRules { http: vec![alone], ..ServiceRules::of(service) };
-    // Where they point is looked up later.
-    crate::index::without_destinations(&mut all);
-    if let Err(unusable) = Compiled::new(all) {
-        spec.at("rules").note(unusable.to_string());
+    for (field, rule) in spec.at("rules").list().iter().zip(rules) {
+        let alone = HttpRoute {
+            name: "route".into(),
+            created: None,
+            ports: Vec::new(),
+            callers: None,
+            precedence: Precedence::Specific,
+            rules: vec![rule.clone()],
+        };
+        let mut all = ServiceRules { http: vec![alone], ..ServiceRules::of(service.clone()) };
+        // Where they point is looked up later.
+        crate::index::without_destinations(&mut all);
+        if let Err(unusable) = Compiled::new(all) {
+            field.note(unusable.to_string());
+        }
     }
 }
 

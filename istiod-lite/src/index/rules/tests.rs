@@ -1,7 +1,12 @@
 //! What routes and policies mean for services: manifests in, rules and conditions out.
 
 mod attachment;
+mod history;
+mod refused;
+mod requests;
 mod show;
+mod streams;
+mod tls;
 
 use crate::{
     facts::Fact,
