@@ -100,6 +100,12 @@ const CLUSTER_DOMAIN: Key<String> =
     Key::new("CLUSTER_DOMAIN", "cluster.local", "DNS name", "What the host names of services end with.");
 const ROOT_NAMESPACE: Key<String> =
     Key::new("ROOT_NAMESPACE", "istio-system", "name", "The namespace whose policies are for the whole mesh.");
+const ALLOW_AROUND_WAYPOINT: Key<bool> = Key::new(
+    "ALLOW_AROUND_WAYPOINT",
+    "false",
+    "true or false",
+    "Callers may go around the waypoint of what is behind one, where the annotation `istiod-lite.io/allow-around-waypoint` of a pod, service or namespace does not say.",
+);
 const TRUSTED: Key<Accounts> = Key::new(
     "CA_TRUSTED_NODE_ACCOUNTS",
     "istio-system/ztunnel",
@@ -116,11 +122,12 @@ const MAX_TTL: Key<Duration> =
     Key::new("MAX_WORKLOAD_CERT_TTL", "2160h", "duration", "Longest life of a workload certificate; more is refused.");
 
 /// Every variable that is read.
-pub const ROWS: [Row; 7] = [
+pub const ROWS: [Row; 8] = [
     CLUSTER_ID.row,
     TRUST_DOMAIN.row,
     CLUSTER_DOMAIN.row,
     ROOT_NAMESPACE.row,
+    ALLOW_AROUND_WAYPOINT.row,
     TRUSTED.row,
     DEFAULT_TTL.row,
     MAX_TTL.row,
@@ -159,6 +166,7 @@ impl Flags {
             trust_domain: reader.read(&TRUST_DOMAIN).into(),
             domain: reader.read(&CLUSTER_DOMAIN).into(),
             root_namespace: reader.read(&ROOT_NAMESPACE).into(),
+            allow_around_waypoint: reader.read(&ALLOW_AROUND_WAYPOINT),
         };
         // An identity checks its trust domain; a wrong one must not wait for the first certificate.
         if let Err(error) = mesh::Identity::new(&mesh.trust_domain, "any", "any") {

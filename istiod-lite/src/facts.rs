@@ -7,16 +7,20 @@
 
 mod condition;
 mod entry;
+mod gateway;
 mod policy;
 mod route;
+mod selector;
 
 pub use condition::Condition;
 pub use entry::{Entry, EntryAddress, Resolution, ServiceEntry, Vip, WorkloadEntry};
+pub use gateway::{Admits, Gateway, GatewayAddress, GatewayClass, Listener};
 pub use policy::{AuthorizationPolicy, MtlsMode, PeerAuthentication, PolicyAction, PolicyCondition, PolicyRule, Term};
 pub use route::{
     Authorities, BackendTlsPolicy, ConfigMap, Parent, ParentTarget, ReferenceGrant, Remark, Route, RouteKind,
     RouteRules, by_host, by_name,
 };
+pub use selector::{LabelAsks, LabelExpression, LabelSelector};
 
 use mesh::{
     Str,
@@ -59,6 +63,10 @@ pub enum Fact {
     BackendTlsPolicy(Box<BackendTlsPolicy>),
     /// How a config map is.
     ConfigMap(Box<ConfigMap>),
+    /// How a gateway is.
+    Gateway(Box<Gateway>),
+    /// How a class of gateways is.
+    GatewayClass(GatewayClass),
     /// The object could not be understood. What is known of it stays; if nothing is, this holds,
     /// which is the closed reading of it.
     Otherwise(Box<Self>),
@@ -114,6 +122,10 @@ pub enum Kind {
     BackendTLSPolicy,
     /// v1 ConfigMap.
     ConfigMap,
+    /// gateway.networking.k8s.io Gateway.
+    Gateway,
+    /// gateway.networking.k8s.io GatewayClass.
+    GatewayClass,
 }
 
 impl fmt::Display for FactKey {
@@ -143,6 +155,8 @@ impl Fact {
             Self::ReferenceGrant(it) => (Kind::ReferenceGrant, &it.meta),
             Self::BackendTlsPolicy(it) => (Kind::BackendTLSPolicy, &it.meta),
             Self::ConfigMap(it) => (Kind::ConfigMap, &it.meta),
+            Self::Gateway(it) => (Kind::Gateway, &it.meta),
+            Self::GatewayClass(it) => (Kind::GatewayClass, &it.meta),
             Self::Otherwise(fact) => return fact.key(),
             Self::Removed(key) => return key.clone(),
         };
@@ -182,6 +196,8 @@ pub struct Meta {
     pub name: Str,
     /// Labels.
     pub labels: Labels,
+    /// Those of its annotations that mean something to the mesh.
+    pub annotations: Labels,
     /// When it was created (RFC 3339, UTC, so that earlier sorts first), if anybody said.
     pub created: Option<Str>,
 }

@@ -7,15 +7,17 @@
 //! line, resource, field and reason.
 
 mod field;
+mod gateways;
 mod limits;
 mod policies;
 mod routes;
 mod services;
 mod workloads;
 
-use crate::facts::{Fact, FactKey, Kind, Meta, PolicyCondition, Remark, RouteKind};
+use crate::facts::{Fact, FactKey, Kind, Labels, Meta, PolicyCondition, Remark, RouteKind};
 use chassis::objects::{Object, ObjectKey, Origin};
 use field::{Field, Notes};
+use mesh::Str;
 
 /// What reading one object gave.
 #[derive(Clone, Debug)]
@@ -75,6 +77,8 @@ fn kind(group: &str, kind: &str) -> Option<Kind> {
         ("gateway.networking.k8s.io", "ReferenceGrant") => Kind::ReferenceGrant,
         ("gateway.networking.k8s.io", "BackendTLSPolicy") => Kind::BackendTLSPolicy,
         ("", "ConfigMap") => Kind::ConfigMap,
+        ("gateway.networking.k8s.io", "Gateway") => Kind::Gateway,
+        ("gateway.networking.k8s.io", "GatewayClass") => Kind::GatewayClass,
         _ => return None,
     })
 }
@@ -111,6 +115,7 @@ fn fact(object: &Object, field: &Field<'_>, notes: &Notes) -> Option<Fact> {
         namespace: key.namespace.as_str().into(),
         name: key.name.as_str().into(),
         labels: field.at("metadata").at("labels").labels(),
+        annotations: annotations(&field.at("metadata").at("annotations")),
         created: field.at("metadata").at("creationTimestamp").text(),
     };
     Some(match kind {
@@ -122,6 +127,8 @@ fn fact(object: &Object, field: &Field<'_>, notes: &Notes) -> Option<Fact> {
         Kind::EndpointSlice => Fact::EndpointSlice(Box::new(services::endpoint_slice(field, meta))),
         Kind::ServiceEntry => Fact::ServiceEntry(Box::new(services::service_entry(field, meta))),
         Kind::WorkloadEntry => Fact::WorkloadEntry(Box::new(workloads::workload_entry(field, meta)?)),
+        Kind::Gateway => Fact::Gateway(Box::new(gateways::gateway(field, meta))),
+        Kind::GatewayClass => Fact::GatewayClass(gateways::gateway_class(field, meta)),
         Kind::AuthorizationPolicy => {
             let policy = policies::authorization(field, meta);
             if notes.is_empty() {
@@ -181,6 +188,19 @@ fn remark(field: &Field<'_>, remarks: &[Remark]) {
     for remark in remarks {
         field.at("spec").note(&*remark.message);
     }
+}
+
+/// Annotations whose text is kept; of the others only what a reader asks for.
+const ANNOTATIONS: [&str; 4] = [
+    "gateway.istio.io/name-override",
+    "gateway.istio.io/service-account",
+    "istio.io/use-waypoint-canary-weight",
+    "istiod-lite.io/allow-around-waypoint",
+];
+
+fn annotations(field: &Field<'_>) -> Labels {
+    let said = |name: &&str| Some((Str::from(*name), field.key(name).loose_text()?));
+    ANNOTATIONS.iter().filter_map(said).collect()
 }
 
 /// API groups in which a kind that we do not serve is worth a word.

@@ -1,7 +1,7 @@
 //! What is read, what is left out, and how that is told.
 
 use super::*;
-use crate::facts::{Distribution, EntryAddress, MtlsMode, PolicyAction, Resolution, TargetPort, Vip};
+use crate::facts::{Admits, Distribution, EntryAddress, MtlsMode, PolicyAction, Resolution, TargetPort, Vip};
 use mesh::{
     policy::StringMatch,
     service::{AppProtocol, IpFamilies},
@@ -399,5 +399,79 @@ proptest! {
         if let Some(fact) = fact {
             index.apply(fact);
         }
+    }
+}
+
+#[test]
+fn a_gateway_is_read_and_admits_nobody_by_what_cannot_be_read() {
+    let text = |namespaces: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: wp, namespace: shop, annotations: {{gateway.istio.io/service-account: w, other: x}}}}\nspec:\n  gatewayClassName: istio-waypoint\n  listeners:\n  - {{name: mesh, port: 15008, protocol: HBONE, allowedRoutes: {{namespaces: {namespaces}}}}}\nstatus: {{addresses: [{{value: 10.1.0.9}}, {{type: Hostname, value: WP.shop}}]}}"
+        )
+    };
+    let Fact::Gateway(gateway) = good(&text("{from: All}")) else { panic!("it is a gateway") };
+    assert_eq!(
+        (&*gateway.class, gateway.listeners[0].port, &*gateway.listeners[0].protocol),
+        ("istio-waypoint", 15008, "HBONE")
+    );
+    assert_eq!(format!("{:?}", gateway.addresses), r#"[Ip(10.1.0.9), Hostname("wp.shop")]"#);
+    assert_eq!(gateway.meta.annotations.len(), 1, "only what means something is kept");
+
+    let at = "spec.listeners[0].allowedRoutes.namespaces";
+    for (namespaces, problems, admits) in [
+        ("{}", vec![], Admits::Same),
+        ("{from: Same}", vec![], Admits::Same),
+        ("{from: None}", vec![], Admits::None),
+        ("{from: Every}", vec![".from: is none of Same"], Admits::None),
+        ("{from: Selector}", vec![".selector: is missing"], Admits::None),
+        (
+            "{from: Selector, selector: {matchLabel: {a: b}}}",
+            vec![".selector[\"matchLabel\"]: is not a field"],
+            Admits::None,
+        ),
+        (
+            "{from: Selector, selector: {matchLabels: {a: [b]}}}",
+            vec![".selector.matchLabels[\"a\"]: should be a text"],
+            Admits::None,
+        ),
+        (
+            "{from: Selector, selector: {matchExpressions: [{key: a, operator: Is, values: [b]}]}}",
+            vec![".selector.matchExpressions[0]: needs a key"],
+            Admits::None,
+        ),
+        (
+            "{from: Selector, selector: {matchExpressions: [{key: a, operator: In}]}}",
+            vec![".selector.matchExpressions[0]: needs a key"],
+            Admits::None,
+        ),
+    ] {
+        let problems: Vec<_> = problems.iter().map(|problem| format!("{at}{problem}")).collect();
+        let problems: Vec<_> = problems.iter().map(String::as_str).collect();
+        let Some(Fact::Gateway(gateway)) = check_problems(&text(namespaces), &problems) else {
+            panic!("it is a gateway")
+        };
+        assert_eq!(gateway.listeners[0].admits, admits, "{namespaces}");
+    }
+}
+
+#[test]
+fn a_label_selector_asks_for_all_it_says() {
+    let selector = "{from: Selector, selector: {matchLabels: {a: b}, matchExpressions: [{key: c, operator: NotIn, values: [d]}, {key: e, operator: Exists}, {key: f, operator: DoesNotExist}]}}";
+    let text = format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: wp, namespace: shop}}\nspec: {{listeners: [{{allowedRoutes: {{namespaces: {selector}}}}}]}}"
+    );
+    let Fact::Gateway(gateway) = good(&text) else { panic!("it is a gateway") };
+    let Admits::Selected(selector) = &gateway.listeners[0].admits else { panic!("it selects") };
+    for (labels, expected) in [
+        ("a=b e=", true),
+        ("a=b c=x e=", true),
+        ("a=b c=d e=", false),
+        ("a=b", false),
+        ("e=", false),
+        ("a=b e= f=", false),
+    ] {
+        let pairs = labels.split(' ').filter_map(|pair| pair.split_once('='));
+        let labels: Labels = pairs.map(|(key, value)| (key.into(), value.into())).collect();
+        assert_eq!(selector.selects(&labels), expected, "{labels:?}");
     }
 }

@@ -2,6 +2,9 @@
 
 use super::{
     Index,
+    binding::{Binding, Words},
+    difference::{differs, sort},
+    guard::{Guard, Guards},
     policies::{self, Demand},
     rules::Target,
     services,
@@ -16,14 +19,21 @@ use std::{
 };
 use xds::server::Publication;
 
+/// A workload, and what guards it.
+type Built = (Workload, Guards);
+
 impl Index {
     pub(super) fn settle(&mut self) -> Vec<Publication> {
         let (mut added, mut removed) = (Vec::new(), Vec::new());
+        while let Some(source) = self.marked.sources.pop_first() {
+            self.rebind(&source);
+        }
         for key in std::mem::take(&mut self.marked.policies) {
             let new = self.policy(&key);
             let differs = differs(&mut self.policies, key.clone(), new);
             sort(differs, Change::Policy, || Change::RemovePolicy(key), &mut added, &mut removed);
         }
+        let mut refer = Vec::new();
         // Building a service may move the address or the ownership of another, which is marked then.
         while let Some(key) = self.marked.services.pop_first() {
             let new = self.service_now(&key);
@@ -33,34 +43,57 @@ impl Index {
             if differs.is_some() {
                 self.published_service_changed(&key);
             }
-            sort(differs, Change::Service, || Change::RemoveAddress(key.to_string().into()), &mut added, &mut removed);
+            sort(differs, Change::Service, || Change::RemoveAddress(key.to_string().into()), &mut refer, &mut removed);
         }
         let mut members = BTreeSet::new();
         for owner in std::mem::take(&mut self.marked.owners) {
-            let new: BTreeMap<_, _> = self.workloads_of(&owner).into_iter().map(|it| (it.uid.clone(), it)).collect();
+            if let Owner::WorkloadEntry(name) = &owner {
+                self.say_of_entry(name);
+            }
+            let built = self.workloads_of(&owner).into_iter();
+            let mut new: BTreeMap<_, _> =
+                built.map(|(workload, guards)| (workload.uid.clone(), (workload, guards))).collect();
             let mut published = self.workloads.remove(&owner).unwrap_or_default();
             let uids: BTreeSet<Str> = published.keys().chain(new.keys()).cloned().collect();
             for uid in uids {
                 let of = |workload: &Workload| workload.services.keys().cloned().collect::<Vec<_>>();
-                let before = published.get(&uid).map(|workload| of(workload));
-                let differs = differs(&mut published, uid.clone(), new.get(&uid).cloned());
+                let (workload, guards) = new.remove(&uid).unzip();
+                self.guard(&uid, guards.unwrap_or_default());
+                let (before, after) = (published.get(&uid).map(|workload| of(workload)), workload.as_ref().map(of));
+                let differs = differs(&mut published, uid.clone(), workload);
                 if differs.is_some() {
-                    members.extend(before.into_iter().chain(new.get(&uid).map(of)).flatten());
+                    members.extend(before.into_iter().chain(after).flatten());
                 }
-                sort(differs, Change::Workload, || Change::RemoveAddress(uid), &mut added, &mut removed);
+                sort(differs, Change::Workload, || Change::RemoveAddress(uid), &mut refer, &mut removed);
             }
             if !published.is_empty() {
                 self.workloads.insert(owner, published);
             }
         }
+        for guard in std::mem::take(&mut self.marked.guards) {
+            let new = self.guarded.policy(&guard, |guard| self.callers(guard));
+            let differs = differs(&mut self.policies, guard.key(), new);
+            sort(differs, Change::Policy, || Change::RemovePolicy(guard.key()), &mut added, &mut removed);
+        }
         for key in members {
             self.target_changed(&Target::Members(key));
         }
+        // A workload that names a policy which is not there yet would do without it.
+        added.append(&mut refer);
         let mut added = added.into_iter().map(Publication::from).collect();
         let mut removed = removed.into_iter().map(Publication::from).collect();
         self.settle_rules(&mut added, &mut removed);
         added.append(&mut removed);
         added
+    }
+
+    /// Notes what guards a workload now.
+    fn guard(&mut self, uid: &Str, new: Guards) {
+        let old = self.guards.remove(uid).unwrap_or_default();
+        self.marked.guards.append(&mut self.guarded.change(&old, &new));
+        if !new.is_empty() {
+            self.guards.insert(uid.clone(), new);
+        }
     }
 
     fn policy(&self, key: &Str) -> Option<Policy> {
@@ -104,11 +137,12 @@ impl Index {
         self.marked.services.append(&mut moved);
 
         let owner = self.hosts.get(&key.hostname).and_then(|all| all.first_key_value()).map(|(_, owner)| owner);
-        let network = self.network();
+        let (network, unbound) = (self.network(), Binding::default());
         let mut around = services::Surroundings {
             mesh: &self.mesh,
             network: &network,
             namespace: self.told.namespace(&key.namespace),
+            binding: source.as_ref().and_then(|source| self.bindings.get(source)).unwrap_or(&unbound),
             canonical: owner == Some(key),
             allocated: Vec::new(),
         };
@@ -144,7 +178,7 @@ impl Index {
         }
     }
 
-    fn workloads_of(&self, owner: &Owner) -> Vec<Workload> {
+    fn workloads_of(&self, owner: &Owner) -> Vec<Built> {
         let network = self.network();
         match owner {
             Owner::Pod(name) => self.pod_workload(name, &network).into_iter().collect(),
@@ -154,7 +188,7 @@ impl Index {
         }
     }
 
-    fn pod_workload(&self, name: &Name, network: &Str) -> Option<Workload> {
+    fn pod_workload(&self, name: &Name, network: &Str) -> Option<Built> {
         let pod = self.told.pods.get(name)?;
         let node = self.told.nodes.get(&(Str::default(), pod.node.clone()));
         let port = |port: &ServicePort| match &port.target {
@@ -169,33 +203,32 @@ impl Index {
                 services.entry(key).or_insert(ports);
             }
         }
-        let around = workloads::Surroundings {
-            locality: node.map(|node| node.locality.clone()).unwrap_or_default(),
-            ..self.around(network, &name.0, &pod.meta.labels, services)
-        };
-        workloads::of_pod(pod, around)
+        let own = Words { labels: &pod.meta.labels, annotations: &pod.meta.annotations };
+        let (around, guards) = self.around(network, &name.0, own, services);
+        let locality = node.map(|node| node.locality.clone()).unwrap_or_default();
+        Some((workloads::of_pod(pod, workloads::Surroundings { locality, ..around })?, guards))
     }
 
-    fn entry_workload(&self, name: &Name, network: &Str) -> Option<Workload> {
+    fn entry_workload(&self, name: &Name, network: &Str) -> Option<Built> {
         let fact = self.told.workload_entries.get(name)?;
         let entry = &fact.entry;
         let services = self.services_selecting(&name.0, &entry.labels, |port| entry_port(&entry.ports, port));
-        let around = workloads::Surroundings {
-            locality: entry.locality.clone(),
-            ..self.around(network, &name.0, &entry.labels, services)
-        };
+        let own = Words { labels: &entry.labels, annotations: &fact.meta.annotations };
+        let (around, guards) = self.around(network, &name.0, own, services);
+        let around = workloads::Surroundings { locality: entry.locality.clone(), ..around };
         let uid = format!("{}/networking.istio.io/WorkloadEntry/{}/{}", self.mesh.cluster_id, name.0, name.1);
-        Some(workloads::of_entry(&uid, &fact.meta, entry, around))
+        Some((workloads::of_entry(&uid, &fact.meta, entry, around), guards))
     }
 
     /// The endpoints that are written in a service entry; of one that is resolved and has none, its hosts.
-    fn inline_workloads(&self, name: &Name, network: &Str) -> Vec<Workload> {
+    fn inline_workloads(&self, name: &Name, network: &Str) -> Vec<Built> {
         let Some(fact) = self.told.service_entries.get(name) else { return Vec::new() };
         let own: Vec<(Str, ServiceKey)> = self.own_keys(name, fact);
         let prefix = format!("{}/networking.istio.io/ServiceEntry/{}/{}", self.mesh.cluster_id, name.0, name.1);
-        let around = |labels: &Labels, services| workloads::Surroundings {
-            policies: Vec::new(),
-            ..self.around(network, &name.0, labels, services)
+        // Where they are nobody asks about policies.
+        let around = |labels: &Labels, services| {
+            let own = Words { labels, annotations: &Labels::new() };
+            workloads::Surroundings { policies: Vec::new(), ..self.around(network, &name.0, own, services).0 }
         };
         let written = fact.endpoints.iter().map(|entry| {
             let ports: PortMap =
@@ -215,10 +248,11 @@ impl Index {
             workloads::of_entry(&format!("{prefix}/{host}"), &fact.meta, &entry, around)
         });
         let mut seen = BTreeSet::new();
-        written.chain(implied).filter(|workload| seen.insert(workload.uid.clone())).collect()
+        let all = written.chain(implied).filter(|workload| seen.insert(workload.uid.clone()));
+        all.map(|workload| (workload, Guards::new())).collect()
     }
 
-    fn slice_workloads(&self, name: &Name, network: &Str) -> Vec<Workload> {
+    fn slice_workloads(&self, name: &Name, network: &Str) -> Vec<Built> {
         let Some(slice) = self.told.slices.get(name) else { return Vec::new() };
         let service = self.told.services.get(&(name.0.clone(), slice.service.clone()));
         let Some((key, ports)) = service.and_then(|service| self.through_slice(service, &slice.ports)) else {
@@ -240,25 +274,24 @@ impl Index {
             };
             seen.insert(uid.clone()).then(|| workloads::of_endpoint(&uid, &slice.meta, endpoint, around))
         };
-        slice.endpoints.iter().filter(|endpoint| endpoint.pod.is_none()).filter_map(build).collect()
+        let bare = slice.endpoints.iter().filter(|endpoint| endpoint.pod.is_none());
+        bare.filter_map(build).map(|workload| (workload, Guards::new())).collect()
     }
 
     fn around<'a>(
         &'a self,
         network: &'a Str,
         namespace: &Str,
-        labels: &Labels,
+        own: Words<'_>,
         services: BTreeMap<ServiceKey, PortMap>,
-    ) -> workloads::Surroundings<'a> {
-        let inherited = self.told.namespace(namespace).map(|namespace| &namespace.meta.labels);
-        workloads::Surroundings {
-            mesh: &self.mesh,
-            network,
-            locality: Default::default(),
-            services,
-            policies: self.policies_for(namespace, labels),
-            waypoint: services::waypoint(&self.mesh, namespace, labels, inherited),
-        }
+    ) -> (workloads::Surroundings<'a>, Guards) {
+        let (bound, guards) = self.passage(namespace, own, &services);
+        let mut policies = self.policies_for(namespace, own.labels);
+        policies.extend(guards.keys().map(Guard::key));
+        policies.sort();
+        let waypoint = bound.waypoint;
+        let locality = Default::default();
+        (workloads::Surroundings { mesh: &self.mesh, network, locality, services, policies, waypoint }, guards)
     }
 
     /// The services that select something with these labels, and the ports it serves them on.
@@ -339,35 +372,4 @@ fn entry_port(own: &BTreeMap<Str, u16>, port: &ServicePort) -> Option<u16> {
         TargetPort::Name(name) => own.get(name).copied(),
     };
     own.get(&port.name).copied().or(target)
-}
-
-/// Puts what should be published in its place; `Some` when it is different from what was.
-fn differs<K: Ord, V: PartialEq>(
-    published: &mut BTreeMap<K, Arc<V>>,
-    key: K,
-    new: Option<V>,
-) -> Option<Option<Arc<V>>> {
-    match new {
-        Some(new) if published.get(&key).is_some_and(|old| **old == new) => None,
-        Some(new) => {
-            let new = Arc::new(new);
-            published.insert(key, new.clone());
-            Some(Some(new))
-        }
-        None => published.remove(&key).map(|_| None),
-    }
-}
-
-fn sort<V>(
-    differs: Option<Option<Arc<V>>>,
-    add: impl FnOnce(Arc<V>) -> Change,
-    remove: impl FnOnce() -> Change,
-    added: &mut Vec<Change>,
-    removed: &mut Vec<Change>,
-) {
-    match differs {
-        Some(Some(new)) => added.push(add(new)),
-        Some(None) => removed.push(remove()),
-        None => {}
-    }
 }

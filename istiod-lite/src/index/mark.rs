@@ -1,7 +1,8 @@
 //! What a fact changes the ground of: the object is remembered, and what depends on it is marked.
 
 use super::{
-    Index, Rank,
+    Index, Rank, binding,
+    naming::Namer,
     policies::{self, by_port_key, strict_key},
     rules::Target,
     services::hostname,
@@ -36,6 +37,8 @@ impl Index {
             Fact::ReferenceGrant(it) => self.grant(&key, Some(*it)),
             Fact::BackendTlsPolicy(it) => self.tell_rules(&key, |told| put(&mut told.tls_policies, &name, Some(*it))),
             Fact::ConfigMap(it) => self.tell_rules(&key, |told| put(&mut told.config_maps, &name, Some(*it))),
+            Fact::Gateway(it) => self.gateway(&name, Some(*it)),
+            Fact::GatewayClass(it) => self.gateway_class(&name, Some(it)),
             Fact::Otherwise(fact) => self.tell(*fact),
             Fact::Removed(_) => match key.kind {
                 Kind::Namespace => self.namespace(&name, None),
@@ -52,6 +55,8 @@ impl Index {
                 Kind::ReferenceGrant => self.grant(&key, None),
                 Kind::BackendTLSPolicy => self.tell_rules(&key, |told| put(&mut told.tls_policies, &name, None)),
                 Kind::ConfigMap => self.tell_rules(&key, |told| put(&mut told.config_maps, &name, None)),
+                Kind::Gateway => self.gateway(&name, None),
+                Kind::GatewayClass => self.gateway_class(&name, None),
             },
         }
     }
@@ -74,26 +79,22 @@ impl Index {
             return;
         }
         let network = self.network();
-        let around = |namespace: Option<&Namespace>| {
-            let label = |key: &str| namespace.and_then(|it| it.meta.labels.get(key)).cloned();
-            (INHERITED.map(label), namespace.and_then(|it| it.distribution))
-        };
-        let same = around(old) == around(new.as_ref());
+        let labels = new.as_ref().map(|namespace| &namespace.meta.labels);
+        self.told.name_gateways(Namer::Namespace(name.1.clone()), &name.1, labels);
         match new {
             Some(new) => drop(self.told.namespaces.insert(name.clone(), new)),
             None => drop(self.told.namespaces.remove(name)),
         }
         if self.network() != network {
+            self.look_at_all_gateways();
             self.marked.services.extend(self.claims.keys().cloned());
             self.marked.owners.extend(self.workloads.keys().cloned());
-        } else if !same {
-            let from = ServiceKey { namespace: name.1.clone(), hostname: Str::default() };
-            let own = self.claims.range(from..).map(|(key, _)| key).take_while(|key| key.namespace == name.1);
-            self.marked.services.extend(own.cloned());
-            self.marked.owners.extend(self.told.members.all(&name.1).cloned());
-            let entries = Told::within(&self.told.service_entries, &name.1).map(|(name, _)| name.clone());
-            self.marked.owners.extend(entries.map(Owner::ServiceEntry));
         }
+        // Any label may be one that a waypoint asks for when it admits.
+        let from = ServiceKey { namespace: name.1.clone(), hostname: Str::default() };
+        let own = self.claims.range(from..).map(|(key, _)| key).take_while(|key| key.namespace == name.1);
+        self.marked.services.extend(own.cloned());
+        self.mark_namespace(&name.1);
     }
 
     fn node(&mut self, name: &Name, new: Option<Node>) {
@@ -121,6 +122,8 @@ impl Index {
             return;
         }
         let owner = Owner::WorkloadEntry(name.clone());
+        let labels = new.as_ref().map(|new| &new.entry.labels);
+        self.told.name_gateways(Namer::Owner(owner.clone()), &name.0, labels);
         match new {
             Some(new) => {
                 self.told.members.put(&name.0, owner.clone(), new.entry.labels.clone());
@@ -139,6 +142,9 @@ impl Index {
             return;
         }
         let source = Source::Service(name.clone());
+        let labels = new.as_ref().map(|new| &new.meta.labels);
+        self.told.name_gateways(Namer::Source(source.clone()), &name.0, labels);
+        self.marked.sources.insert(source.clone());
         if let Some(old) = self.told.services.remove(name) {
             self.unclaim(&source, &old.selector, |mesh| service_claims(mesh, &old));
         }
@@ -154,6 +160,12 @@ impl Index {
             return;
         }
         let source = Source::ServiceEntry(name.clone());
+        let labels = new.as_ref().map(|new| &new.meta.labels);
+        self.told.name_gateways(Namer::Source(source.clone()), &name.0, labels);
+        let inline = new.iter().flat_map(|new| &new.endpoints);
+        let inline = inline.flat_map(|entry| binding::gateways_in(&name.0, &entry.labels)).collect();
+        self.told.naming.put(Namer::Owner(Owner::ServiceEntry(name.clone())), inline);
+        self.marked.sources.insert(source.clone());
         if let Some(old) = self.told.service_entries.remove(name) {
             self.unclaim(&source, &old.selector, |_| entry_claims(&old));
         }
@@ -191,6 +203,15 @@ impl Index {
             }
             self.marked.services.insert(key);
         }
+    }
+
+    /// The keys that a source of services claims.
+    pub(super) fn keys_of(&self, source: &Source) -> Vec<ServiceKey> {
+        let claims = match source {
+            Source::Service(name) => self.told.services.get(name).map(|service| service_claims(&self.mesh, service)),
+            Source::ServiceEntry(name) => self.told.service_entries.get(name).map(entry_claims),
+        };
+        claims.map(|(_, keys)| keys).unwrap_or_default()
     }
 
     /// Marks the workloads that take something from a source of services as it is now.
@@ -293,10 +314,6 @@ impl Index {
         wide(namespace).or_else(|| wide(&self.mesh.root_namespace)) == Some(MtlsMode::Strict)
     }
 }
-
-/// The labels of a namespace that its services and workloads inherit.
-const INHERITED: [&str; 3] =
-    ["istio.io/use-waypoint", "istio.io/use-waypoint-namespace", "istio.io/ingress-use-waypoint"];
 
 impl Source {
     fn namespace(&self) -> &Str {

@@ -6,12 +6,19 @@
 //! for a policy that cannot be read: there the last good version stays. Nothing here waits, logs
 //! or reads a clock.
 //!
-//! Rooms: `labels` (selectors, both ways) · `told` · `mark` · `build` · `services`, `workloads`,
-//! `policies` (one object each, plain functions) · `rules` (what waypoints do with requests) · `vips` (addresses for services without).
+//! Rooms: `labels` (selectors, both ways) · `told` · `mark` · `build` · `difference` · `services`, `workloads`,
+//! `policies` (one object each, plain functions) · `rules` (what waypoints do with requests) · `vips`
+//! (addresses for services without) · `gateways`, `naming`, `binding` (which waypoint stands before
+//! what) · `guard` (that it cannot be gone around).
 
+mod binding;
 mod build;
+mod difference;
+mod gateways;
+mod guard;
 mod labels;
 mod mark;
+mod naming;
 mod policies;
 mod rules;
 mod services;
@@ -20,12 +27,14 @@ mod vips;
 mod workloads;
 
 use crate::facts::{Condition, Fact, FactKey, Meta, PodLookup, PodRecord, PolicyCondition};
-use mesh::{Identity, Policy, Service, ServiceKey, Str, Workload};
+use binding::{Binding, Waypoint};
+use guard::{Guard, Guarded, Guards};
+use mesh::{Policy, Service, ServiceKey, Str, Workload};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
-use told::{Owner, Source, Told};
+use told::{Name, Owner, Source, Told};
 use xds::server::Publication;
 
 pub(crate) use rules::without_destinations;
@@ -41,6 +50,8 @@ pub struct Mesh {
     pub domain: Str,
     /// The namespace whose policies are for the whole mesh: `istio-system`.
     pub root_namespace: Str,
+    /// What is behind a waypoint may be called around it, where nothing nearer says.
+    pub allow_around_waypoint: bool,
 }
 
 impl Default for Mesh {
@@ -50,6 +61,7 @@ impl Default for Mesh {
             trust_domain: mesh::identity::DEFAULT_TRUST_DOMAIN.into(),
             domain: "cluster.local".into(),
             root_namespace: "istio-system".into(),
+            allow_around_waypoint: false,
         }
     }
 }
@@ -70,6 +82,12 @@ pub struct Index {
     hosts: BTreeMap<Str, BTreeMap<(Rank, Str), ServiceKey>>,
     winners: BTreeMap<ServiceKey, (Rank, Source)>,
     vips: vips::Vips,
+    /// Gateways that are waypoints, as they are now.
+    waypoints: BTreeMap<Name, Waypoint>,
+    bindings: BTreeMap<Source, Binding>,
+    guarded: Guarded,
+    /// Uid → what guards the workload, if anything does.
+    guards: BTreeMap<Str, Guards>,
     services: BTreeMap<ServiceKey, Arc<Service>>,
     workloads: BTreeMap<Owner, BTreeMap<Str, Arc<Workload>>>,
     policies: BTreeMap<Str, Arc<Policy>>,
@@ -83,9 +101,12 @@ pub struct Index {
 
 #[derive(Debug, Default)]
 struct Marked {
+    /// Bound again, and then what they publish.
+    sources: BTreeSet<Source>,
     services: BTreeSet<ServiceKey>,
     owners: BTreeSet<Owner>,
     policies: BTreeSet<Str>,
+    guards: BTreeSet<Guard>,
 }
 
 impl Index {
@@ -114,12 +135,6 @@ impl Index {
             }
         }
         self.settle()
-    }
-
-    /// The waypoint that an identity is of: `namespace/name` of the Gateway of class
-    /// `istio-waypoint` whose service account it is. Anybody else is none.
-    pub fn gateway_of(&self, _identity: &Identity) -> Option<Str> {
-        None
     }
 
     /// Every workload that is published.

@@ -1,11 +1,11 @@
 //! One service as proxies are told of it.
 
-use super::Mesh;
+use super::{Mesh, binding::Binding};
 use crate::facts::{Distribution, Labels, Resolution, Service, ServiceEntry, ServicePort, TargetPort, Vip};
 use mesh::{
-    ServiceKey, Str,
+    Str,
     service::{self, LoadBalancing, LoadBalancingMode, Scope},
-    workload::{Destination, GatewayAddress, NetworkAddress},
+    workload::NetworkAddress,
 };
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -14,6 +14,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) mesh: &'a Mesh,
     pub(super) network: &'a Str,
     pub(super) namespace: Option<&'a crate::facts::Namespace>,
+    pub(super) binding: &'a Binding,
     /// It owns its hostname in the mesh.
     pub(super) canonical: bool,
     /// Addresses that were allocated for it.
@@ -103,28 +104,9 @@ fn attached(service: mesh::Service, labels: &Labels, around: &Surroundings<'_>) 
     let inherited = around.namespace.map(|namespace| &namespace.meta.labels);
     let said = |labels: &Labels| labels.get("istio.io/ingress-use-waypoint").map(|value| &**value == "true");
     mesh::Service {
-        waypoint: waypoint(around.mesh, &service.namespace, labels, inherited),
+        waypoint: around.binding.waypoint.clone(),
+        weighted_waypoints: around.binding.weighted.clone(),
         ingress_use_waypoint: said(labels).or_else(|| inherited.and_then(said)).unwrap_or(false),
         ..service
     }
-}
-
-/// The waypoint that an object, or its namespace, names. Whether it is there is not asked: to a
-/// waypoint that is not there, proxies refuse to connect, and that is what its user would want.
-pub(super) fn waypoint(
-    mesh: &Mesh,
-    namespace: &str,
-    own: &Labels,
-    inherited: Option<&Labels>,
-) -> Option<GatewayAddress> {
-    // What a waypoint itself is made of has none, or its traffic would never arrive.
-    if own.contains_key("gateway.networking.k8s.io/gateway-name") {
-        return None;
-    }
-    let names = |labels: &&Labels| labels.contains_key("istio.io/use-waypoint");
-    let labels = Some(own).filter(names).or_else(|| inherited.filter(names))?;
-    let name = labels.get("istio.io/use-waypoint").filter(|name| !matches!(&***name, "none" | ""))?;
-    let of = labels.get("istio.io/use-waypoint-namespace").map_or(namespace, |of| of);
-    let key = ServiceKey { namespace: of.into(), hostname: hostname(mesh, of, name) };
-    Some(GatewayAddress { destination: Destination::Service(key), hbone_mtls_port: 15008 })
 }

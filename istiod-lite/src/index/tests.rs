@@ -2,13 +2,14 @@
 
 mod history;
 mod policies;
+mod waypoints;
 
 use super::*;
 use crate::files;
 use mesh::{
     Change, View,
     service::LoadBalancingMode,
-    workload::{Destination, Health, Protocol},
+    workload::{Health, Protocol},
 };
 use std::path::Path;
 
@@ -287,34 +288,6 @@ fn one_of_those_that_share_a_hostname_publishes_it_and_one_owns_it() {
     assert_eq!(name(&view, "shop/a.example"), Some(("another".into(), true)));
     assert_eq!(name(&view, "away/a.example"), None);
     assert_eq!(endpoints(&view, "shop/a.example").len(), 1);
-}
-
-#[test]
-fn a_waypoint_that_is_named_is_sent_whether_it_is_there_or_not() {
-    let labels = |text: &str| {
-        text.replace("metadata: {name: shop}", "metadata: {name: shop, labels: {istio.io/use-waypoint: wp}}")
-    };
-    let waypoint = |text: &str| {
-        let (_, view) = index(text);
-        let of = |at: &Option<mesh::workload::GatewayAddress>| match at.as_ref().map(|at| &at.destination) {
-            Some(Destination::Service(key)) => key.to_string(),
-            other => format!("{other:?}"),
-        };
-        let service = of(&view.services().next().expect("the service").waypoint);
-        (service, of(&view.workload(&pod("web-7d9-x")).expect("the pod").waypoint))
-    };
-    let wp = "shop/wp.shop.svc.cluster.local".to_string();
-    assert_eq!(waypoint(SHOP), ("None".into(), "None".into()));
-    assert_eq!(waypoint(&labels(SHOP)), (wp.clone(), wp.clone()));
-    let exempt =
-        labels(SHOP).replace("metadata: {name: web,", "metadata: {labels: {istio.io/use-waypoint: none}, name: web,");
-    assert_eq!(waypoint(&exempt), ("None".into(), wp.clone()));
-    let elsewhere = "metadata: {labels: {istio.io/use-waypoint: o, istio.io/use-waypoint-namespace: infra}, name: web,";
-    let elsewhere = labels(SHOP).replace("metadata: {name: web,", elsewhere);
-    assert_eq!(waypoint(&elsewhere), ("infra/o.infra.svc.cluster.local".into(), wp.clone()));
-    let own =
-        labels(SHOP).replace("{app: web, version", "{app: web, gateway.networking.k8s.io/gateway-name: wp, version");
-    assert_eq!(waypoint(&own), (wp, "None".into()));
 }
 
 #[test]

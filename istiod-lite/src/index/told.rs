@@ -1,9 +1,13 @@
 //! What the index was told, as it was told, and who is where in it.
 
-use super::labels::{Labelled, Selectors};
+use super::{
+    binding,
+    labels::{Labelled, Selectors},
+    naming::{Namer, Naming},
+};
 use crate::facts::{
-    AuthorizationPolicy, BackendTlsPolicy, ConfigMap, EndpointSlice, FactKey, Kind, Labels, Namespace, Node,
-    PeerAuthentication, Phase, Pod, ReferenceGrant, Route, Service, ServiceEntry, WorkloadEntry,
+    AuthorizationPolicy, BackendTlsPolicy, ConfigMap, EndpointSlice, FactKey, Gateway, GatewayClass, Kind, Labels,
+    Namespace, Node, PeerAuthentication, Phase, Pod, ReferenceGrant, Route, Service, ServiceEntry, WorkloadEntry,
 };
 use mesh::Str;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +50,10 @@ pub(super) struct Told {
     pub(super) grants: BTreeMap<Name, ReferenceGrant>,
     pub(super) tls_policies: BTreeMap<Name, BackendTlsPolicy>,
     pub(super) config_maps: BTreeMap<Name, ConfigMap>,
+    pub(super) gateways: BTreeMap<Name, Gateway>,
+    pub(super) gateway_classes: BTreeMap<Name, GatewayClass>,
+    /// Who names which gateway as his waypoint.
+    pub(super) naming: Naming,
     /// Pods and workload entries by label.
     pub(super) members: Labelled<Owner>,
     pub(super) services_selecting: Selectors<Source>,
@@ -79,11 +87,18 @@ impl Told {
             Kind::ReferenceGrant => self.grants.contains_key(&name),
             Kind::BackendTLSPolicy => self.tls_policies.contains_key(&name),
             Kind::ConfigMap => self.config_maps.contains_key(&name),
+            Kind::Gateway => self.gateways.contains_key(&name),
+            Kind::GatewayClass => self.gateway_classes.contains_key(&name),
         }
     }
 
     pub(super) fn namespace(&self, name: &Str) -> Option<&Namespace> {
         self.namespaces.get(&(Str::default(), name.clone()))
+    }
+
+    /// Notes which gateways somebody's labels name as his waypoint; `None`: he is gone.
+    pub(super) fn name_gateways(&mut self, namer: Namer, namespace: &Str, labels: Option<&Labels>) {
+        self.naming.put(namer, labels.map(|labels| binding::gateways_in(namespace, labels)).unwrap_or_default());
     }
 
     pub(super) fn pod(&mut self, name: &Name, new: Option<Pod>) {
@@ -99,6 +114,8 @@ impl Told {
                 }
             }
         }
+        let labels = new.as_ref().map(|pod| &pod.meta.labels);
+        self.name_gateways(Namer::Owner(Owner::Pod(name.clone())), &name.0, labels);
         if let Some(new) = new {
             self.members.put(&name.0, Owner::Pod(name.clone()), new.meta.labels.clone());
             self.on_node.entry(new.node.clone()).or_default().insert(name.clone());

@@ -33,7 +33,6 @@ use crate::facts::FactKey;
 use mesh::{
     ServiceKey, Str,
     route::{GatewayRules, ServiceRules},
-    workload::{Destination, GatewayAddress},
 };
 
 /// What a contributor may look at.
@@ -110,13 +109,7 @@ impl Index {
 
     /// The waypoints that serve a service: `namespace/name` of their Gateways.
     fn waypoints_of(&self, key: &ServiceKey) -> Vec<Str> {
-        let Some(service) = self.services.get(key) else { return Vec::new() };
-        let weighted = service.weighted_waypoints.iter().map(|(waypoint, _)| waypoint);
-        let all = service.waypoint.iter().chain(weighted);
-        let mut found: Vec<Str> = all.filter_map(gateway_of).collect();
-        found.sort();
-        found.dedup();
-        found
+        self.waypoint_of_service(key).into_iter().collect()
     }
 
     /// Why an object cannot be understood as it is now. What is known of it stays.
@@ -130,13 +123,6 @@ impl Index {
     pub(in crate::index) fn refused(&self, object: &FactKey) -> &[Str] {
         self.rules.refused(object)
     }
-}
-
-/// The Gateway whose service an address names.
-fn gateway_of(address: &GatewayAddress) -> Option<Str> {
-    let Destination::Service(key) = &address.destination else { return None };
-    let name = key.hostname.split('.').next()?;
-    Some(format!("{}/{name}", key.namespace).into())
 }
 
 #[cfg(test)]

@@ -8,7 +8,10 @@ use super::{
 use crate::facts::*;
 use mesh::{Change, Policy, View, Workload, policy::Match};
 use proptest::prelude::*;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 fn meta(kind: &str, namespace: u8, name: u8) -> Meta {
     let namespace = if namespace == 2 { "istio-system".into() } else { format!("ns{namespace}") };
@@ -26,9 +29,9 @@ fn ports() -> Vec<ServicePort> {
 }
 
 prop_compose! {
-    fn pod()(ns in 0..3u8, n in 0..4u8, bits in 0..8u8, node in 0..2u8, ready: bool, named: bool, phase in 0..3u8) -> Fact {
+    fn pod()(words in names(), ns in 0..3u8, n in 0..4u8, bits in 0..8u8, node in 0..2u8, ready: bool, named: bool, phase in 0..3u8) -> Fact {
         Fact::Pod(Box::new(Pod {
-            meta: Meta { labels: labels(bits), ..meta("pod", ns, n) },
+            meta: naming(Meta { labels: labels(bits), ..meta("pod", ns, n) }, words),
             uid: "u".into(),
             node: format!("node{node}").into(),
             service_account: "sa".into(),
@@ -45,9 +48,9 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn service()(ns in 0..2u8, n in 0..3u8, bits in prop_oneof![Just(0), 0..8u8], local: bool, alias in prop::bool::weighted(0.1), named: bool) -> Fact {
+    fn service()(words in names(), ns in 0..2u8, n in 0..3u8, bits in prop_oneof![Just(0), 0..8u8], local: bool, alias in prop::bool::weighted(0.1), named: bool) -> Fact {
         Fact::Service(Box::new(Service {
-            meta: meta("svc", ns, n),
+            meta: naming(meta("svc", ns, n), words),
             alias,
             selector: labels(bits),
             only_local: local,
@@ -72,7 +75,7 @@ prop_compose! {
 
 prop_compose! {
     fn service_entry()(
-        ns in 0..2u8, n in 0..3u8, hosts in prop::collection::btree_set(0..5u8, 1..3), bits in prop_oneof![Just(0), 0..8u8],
+        named in names(), ns in 0..2u8, n in 0..3u8, hosts in prop::collection::btree_set(0..5u8, 1..3), bits in prop_oneof![Just(0), 0..8u8],
         resolution in 0..3usize, inline in 0..3u8, created in prop::option::of(0..3u8),
     ) -> Fact {
         // Host 4 is that of a service of the other namespace, host 3 that of one of its own.
@@ -80,7 +83,7 @@ prop_compose! {
         let resolution = [Resolution::Static, Resolution::Dns, Resolution::None][resolution];
         let endpoint = |n: u8| Entry { address: EntryAddress::Ip(format!("192.0.3.{n}").parse().expect("an address")), ..Entry::named(&"".into()) };
         Fact::ServiceEntry(Box::new(ServiceEntry {
-            meta: Meta { created: created.map(|n| format!("202{n}").into()), ..meta("se", ns, n) },
+            meta: naming(Meta { created: created.map(|n| format!("202{n}").into()), ..meta("se", ns, n) }, named),
             hosts: hosts.iter().map(|h| host(h).into()).collect(),
             vips: Vec::new(),
             allocated: Default::default(),
@@ -96,8 +99,9 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn workload_entry()(ns in 0..2u8, n in 0..2u8, bits in 0..8u8, weight in 1..3u32) -> Fact {
-        let entry = Entry { labels: labels(bits), weight, ..Entry::named(&format!("vm{n}.example").into()) };
+    fn workload_entry()(named in names(), ns in 0..2u8, n in 0..2u8, bits in 0..8u8, weight in 1..3u32) -> Fact {
+        let labels = naming(Meta { labels: labels(bits), ..Meta::default() }, named).labels;
+        let entry = Entry { labels, weight, ..Entry::named(&format!("vm{n}.example").into()) };
         Fact::WorkloadEntry(Box::new(WorkloadEntry { meta: meta("we", ns, n), entry }))
     }
 }
@@ -129,10 +133,11 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn namespace()(ns in 0..3u8, waypoint: bool, network in 0..2u8, near: bool) -> Fact {
-        let mut meta = meta("", ns, 0);
-        meta = Meta::named("", &meta.namespace);
-        if waypoint { meta.labels.insert("istio.io/use-waypoint".into(), "wp".into()); }
+    fn namespace()(ns in 0..3u8, named in names(), network in 0..2u8, near: bool) -> Fact {
+        let named_by = meta("", ns, 0);
+        let mut meta = Meta::named("", &named_by.namespace);
+        meta.labels.extend(named.labels);
+        meta.annotations.extend(named.annotations);
         if ns == 2 { meta.labels.insert("topology.istio.io/network".into(), format!("net{network}").into()); }
         Fact::Namespace(Namespace { meta, distribution: near.then_some(Distribution::SameZone) })
     }
@@ -143,6 +148,62 @@ prop_compose! {
         let locality = mesh::workload::Locality { zone: format!("z{zone}").into(), ..Default::default() };
         Fact::Node(Node { meta: Meta::named("", &format!("node{n}")), locality })
     }
+}
+
+prop_compose! {
+    /// Labels and annotations that may name waypoints.
+    fn names()(
+        primary in prop::option::of(prop_oneof![4 => 0..3usize, 1 => Just(3)]), elsewhere in prop::option::weighted(0.3, 0..2u8),
+        canary in prop::option::weighted(0.3, 0..2u8), weight in 0..3usize, around in prop::option::weighted(0.2, any::<bool>()),
+    ) -> Meta {
+        let mut meta = Meta::default();
+        let mut label = |key: &str, value: String| drop(meta.labels.insert(key.into(), value.into()));
+        if let Some(primary) = primary { label("istio.io/use-waypoint", ["wp0", "wp1", "wp2", "none"][primary].into()); }
+        if let Some(ns) = elsewhere { label("istio.io/use-waypoint-namespace", format!("ns{ns}")); }
+        if let Some(n) = canary { label("istio.io/use-waypoint-canary", format!("wp{n}")); }
+        meta.annotations.insert("istio.io/use-waypoint-canary-weight".into(), ["0", "30", "all"][weight].into());
+        if let Some(around) = around { meta.annotations.insert("istiod-lite.io/allow-around-waypoint".into(), around.to_string().into()); }
+        meta
+    }
+}
+
+prop_compose! {
+    fn gateway()(
+        ns in 0..2u8, n in 0..3u8, class in 0..3usize, serves in 0..5usize, admits in 0..4usize, ready: bool,
+        account in prop::option::weighted(0.3, Just("wp0")), created in prop::option::of(0..2u8), listens in prop::bool::weighted(0.9),
+    ) -> Fact {
+        let mut meta = Meta { created: created.map(|n| format!("202{n}").into()), ..meta("wp", ns, n) };
+        if let Some(serves) = ["service", "workload", "all", "never"].get(serves) {
+            meta.labels.insert("istio.io/waypoint-for".into(), (*serves).into());
+        }
+        meta.annotations.extend(account.map(|account| ("gateway.istio.io/service-account".into(), account.into())));
+        let selector = LabelSelector { labels: [("l0".into(), "x".into())].into(), expressions: vec![] };
+        let admits = [Admits::Same, Admits::All, Admits::None, Admits::Selected(selector)][admits].clone();
+        let listener = Listener { name: "mesh".into(), port: if listens { 15008 } else { 80 }, protocol: "HBONE".into(), admits };
+        let address = GatewayAddress::Hostname(format!("wp{n}.ns{ns}.svc.cluster.local").into());
+        Fact::Gateway(Box::new(Gateway {
+            meta,
+            class: ["istio-waypoint", "istio-waypoint", "own"][class].into(),
+            listeners: vec![listener],
+            addresses: if ready { vec![address] } else { vec![] },
+        }))
+    }
+}
+
+prop_compose! {
+    fn gateway_class()(own: bool, ours: bool, all: bool) -> Fact {
+        let mut meta = Meta::named("", if own { "own" } else { "istio-waypoint" });
+        if all { meta.labels.insert("istio.io/waypoint-for".into(), "all".into()); }
+        Fact::GatewayClass(GatewayClass { meta, controller: if ours { "istio.io/mesh-controller".into() } else { "else".into() } })
+    }
+}
+
+/// What a thing says, with the labels and annotations that name its waypoints.
+fn naming(meta: Meta, named: Meta) -> Meta {
+    let mut meta = meta;
+    meta.labels.extend(named.labels);
+    meta.annotations.extend(named.annotations);
+    meta
 }
 
 fn fact() -> impl Strategy<Value = Fact> {
@@ -156,6 +217,8 @@ fn fact() -> impl Strategy<Value = Fact> {
         2 => peer(),
         1 => namespace(),
         1 => node(),
+        3 => gateway(),
+        1 => gateway_class(),
     ];
     (said, prop::bool::weighted(0.3)).prop_map(|(fact, gone)| if gone { Fact::Removed(fact.key()) } else { fact })
 }
@@ -166,6 +229,14 @@ fn crowded() -> Index {
 }
 
 type Published = (Vec<Arc<Workload>>, Vec<Arc<mesh::Service>>, Vec<Arc<Policy>>);
+
+type Said = (Vec<(FactKey, Vec<Condition>)>, Vec<BTreeSet<mesh::Str>>);
+
+/// What is said of objects, and which waypoints serve which services.
+fn said(index: &Index) -> Said {
+    let conditions = index.conditions().map(|(key, conditions)| (key.clone(), conditions.to_vec()));
+    (conditions.collect(), index.services().map(|service| index.waypoint_of_service(&service.key())).collect())
+}
 
 fn published(index: &Index) -> Published {
     let sorted = |mut all: Vec<Arc<Workload>>| {
@@ -203,6 +274,11 @@ proptest! {
         prop_assert_eq!(&workloads, &afresh.0);
         prop_assert_eq!(&services, &afresh.1);
         prop_assert_eq!(&policies, &afresh.2);
+        prop_assert_eq!(said(&index), said(&fresh));
+        let named = workloads.iter().flat_map(|workload| &workload.authorization_policies);
+        for key in named {
+            prop_assert!(policies.iter().any(|policy| policy.key() == **key), "nobody publishes {key}");
+        }
 
         let followed = View::default().apply(
             workloads.into_iter().map(Change::Workload)

@@ -40,7 +40,9 @@ pub(super) fn all_conditions(index: &Index) -> Vec<String> {
 }
 
 fn conditions(index: &Index, which: impl Fn(bool) -> bool) -> Vec<String> {
-    let all = index.conditions().flat_map(|(key, all)| all.iter().map(move |one| (key, one)));
+    // What is said of waypoints themselves is not about rules.
+    let objects = index.conditions().filter(|(key, _)| key.kind != crate::facts::Kind::Gateway);
+    let all = objects.flat_map(|(key, all)| all.iter().map(move |one| (key, one)));
     let all = all.filter(|(_, one)| which(one.status) && !one.kind.starts_with("istio.io/"));
     let show = |(key, one): (&crate::facts::FactKey, &crate::facts::Condition)| {
         let parent = one.parent.as_ref().map(|parent| format!(" {parent}")).unwrap_or_default();
