@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "discovery.proto",
         "citadel.proto",
         "zds.proto",
+        "waypoint.proto",
         "envoy/service/auth/v3/external_auth.proto",
         "envoy/service/ratelimit/v3/rls.proto",
     ];

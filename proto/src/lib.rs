@@ -28,6 +28,23 @@ pub mod discovery {
     tonic::include_proto!("envoy.service.discovery.v3");
 }
 
+/// `istiod_lite.waypoint.v1`: what a waypoint does with requests.
+pub use istiod_lite::waypoint::v1 as waypoint;
+
+/// At the depth of its package, so that it finds `istio.security`.
+pub mod istiod_lite {
+    pub mod waypoint {
+        pub mod v1 {
+            tonic::include_proto!("istiod_lite.waypoint.v1");
+        }
+    }
+}
+
+/// `istio.security` where other packages look for it.
+mod istio {
+    pub use super::security;
+}
+
 /// What a waypoint asks of external services, under Envoy's package names.
 pub mod envoy {
     pub mod config {

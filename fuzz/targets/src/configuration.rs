@@ -1,8 +1,18 @@
 //! xDS: what a control plane sends to a proxy, and what a proxy sends to a control plane.
 
 use bytes::Bytes;
-use mesh::{View, fixture};
+use mesh::{
+    Change, View, fixture,
+    policy::{Clause, Match, RequestMatch, Rule, StringMatch},
+    route::{
+        Backend, Compiled, CompiledGateway, Destination, GatewayRules, HttpRoute, HttpRule, ServiceRules,
+        guard::{GuardAction, GuardPolicy},
+        http::{Action, HttpMatch, Precedence},
+        text::PathMatch,
+    },
+};
 use prost::Message;
+use std::sync::Arc;
 use xds::{
     Kind, Node,
     client::state::Client,
@@ -39,8 +49,45 @@ pub(crate) fn response(input: &[u8]) {
     let _ = (view.workloads().count(), view.services().count(), view.policies().count());
 }
 
+/// Rules of a service and of a waypoint that have a route and a guard.
+fn rules() -> [Change; 2] {
+    let service: mesh::ServiceKey = "shop/web".parse().expect("a key");
+    let destination = Destination::Service { service: service.clone(), port: 80, subset: None };
+    let backend =
+        Backend { destination, weight: 1, request_headers: Default::default(), response_headers: Default::default() };
+    let matched = HttpMatch { path: Some(PathMatch::PathPrefix("/a".into())), ..HttpMatch::default() };
+    let rule = HttpRule { matches: vec![matched], action: Action::Forward(vec![backend]), ..HttpRule::default() };
+    let route = HttpRoute {
+        name: "HTTPRoute/shop/web".into(),
+        created: None,
+        ports: vec![80],
+        callers: None,
+        precedence: Precedence::Specific,
+        rules: vec![rule],
+    };
+    let mut asked = RequestMatch::default();
+    asked.methods.any_of.push(StringMatch::Exact("POST".into()));
+    let matches = vec![Match { request: Some(asked.into()), ..Match::default() }];
+    let guard = GuardPolicy {
+        namespace: "shop".into(),
+        name: "no-posts".into(),
+        action: GuardAction::Deny,
+        dry_run: false,
+        rules: vec![Rule { clauses: vec![Clause { matches }] }],
+    };
+    let (mut of_service, mut of_gateway) = (ServiceRules::of(service), GatewayRules::of("shop".into(), "wp".into()));
+    of_service.http.push(route);
+    of_service.guards.policies.push(guard.clone());
+    of_gateway.guards.policies.push(guard);
+    [
+        Change::ServiceRules(Arc::new(Compiled::new(of_service).expect("good rules"))),
+        Change::GatewayRules(Arc::new(CompiledGateway::new(of_gateway).expect("good rules"))),
+    ]
+}
+
 pub(crate) fn response_seeds() -> Vec<Vec<u8>> {
-    let changes = fixture::changes(SHOP);
+    let mut changes = fixture::changes(SHOP);
+    changes.extend(rules());
     let encoded: Vec<_> = changes
         .iter()
         .filter_map(|change| Some((xds::resource::of_change(change).0, codec::encode(change)?.bytes)))

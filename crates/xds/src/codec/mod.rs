@@ -7,6 +7,7 @@
 pub mod address;
 mod names;
 pub mod policy;
+pub mod rules;
 pub mod service;
 pub mod workload;
 
@@ -14,7 +15,10 @@ pub use names::Names;
 
 use crate::{Kind, limits, resource, wire};
 use bytes::Bytes;
-use mesh::{Change, Str};
+use mesh::{
+    Change, Str,
+    route::{Compiled, CompiledGateway, Unusable},
+};
 use prost::Message;
 use std::sync::Arc;
 use xxhash_rust::xxh64::xxh64;
@@ -79,6 +83,28 @@ pub enum DecodeError {
         /// What it says.
         text: String,
     },
+    /// A number that is none of those that may stand there.
+    #[error("{field} cannot be {value}")]
+    Number {
+        /// Which field.
+        field: &'static str,
+        /// The number.
+        value: u32,
+    },
+    /// A duration that is negative, or no duration at all.
+    #[error("{0} is no duration, or a negative one")]
+    Duration(&'static str),
+    /// Something in a part that has a name.
+    #[error("{place}: {error}")]
+    Within {
+        /// Which part.
+        place: String,
+        /// What is wrong there.
+        error: Box<Self>,
+    },
+    /// Rules that can be read and not be used.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
     /// The resource says another name than its envelope, so its removal would miss it.
     #[error("names itself {0:?}")]
     Name(String),
@@ -113,7 +139,8 @@ pub fn encode(change: &Change) -> Option<Encoded> {
         Change::Workload(workload) => (Kind::Address, address::of_workload(workload).encode_to_vec()),
         Change::Service(service) => (Kind::Address, address::of_service(service).encode_to_vec()),
         Change::Policy(policy) => (Kind::Authorization, policy::encode(policy).encode_to_vec()),
-        Change::ServiceRules(_) | Change::GatewayRules(_) => return None,
+        Change::ServiceRules(it) => (Kind::ServiceRules, rules::of_service(it.rules()).encode_to_vec()),
+        Change::GatewayRules(it) => (Kind::GatewayRules, rules::of_gateway(it.rules()).encode_to_vec()),
         Change::RemoveAddress(_)
         | Change::RemovePolicy(_)
         | Change::RemoveServiceRules(_)
@@ -170,7 +197,14 @@ fn content(kind: Kind, resource: &wire::Resource, names: &mut Names) -> Result<(
             let policy = policy::decode(proto::security::Authorization::decode(any.value.clone())?)?;
             Change::Policy(Arc::new(policy))
         }
-        Kind::ServiceRules | Kind::GatewayRules => return Err(DecodeError::Missing("codec")),
+        Kind::ServiceRules => {
+            let read = rules::service(proto::waypoint::ServiceRules::decode(any.value.clone())?)?;
+            Change::ServiceRules(Arc::new(Compiled::new(read)?))
+        }
+        Kind::GatewayRules => {
+            let read = rules::gateway(proto::waypoint::GatewayRules::decode(any.value.clone())?)?;
+            Change::GatewayRules(Arc::new(CompiledGateway::new(read)?))
+        }
     };
     let (_, own) = resource::of_change(&change);
     if *own == *resource.name { Ok((own, change)) } else { Err(DecodeError::Name(own.chars().take(200).collect())) }

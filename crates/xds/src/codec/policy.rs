@@ -66,7 +66,8 @@ fn rule_of_wire(rule: wire::Rule) -> Result<Rule, DecodeError> {
     Ok(Rule { clauses: rule.clauses.into_iter().map(clause).collect::<Result<_, _>>()? })
 }
 
-fn match_to_wire(matched: &Match) -> wire::Match {
+/// What a match asks of the connection; what it asks of the request has no place here.
+pub(super) fn match_to_wire(matched: &Match) -> wire::Match {
     let texts = |values: &[StringMatch]| values.iter().map(text_to_wire).collect();
     let ranges = |values: &[IpNet]| values.iter().map(range_to_wire).collect();
     let ports = |values: &[u16]| values.iter().map(|port| u32::from(*port)).collect();
@@ -88,7 +89,7 @@ fn match_to_wire(matched: &Match) -> wire::Match {
     }
 }
 
-fn match_of_wire(matched: wire::Match) -> Result<Match, DecodeError> {
+pub(super) fn match_of_wire(matched: wire::Match) -> Result<Match, DecodeError> {
     Ok(Match {
         namespaces: values(matched.namespaces, matched.not_namespaces, |text| text_of_wire("namespaces", text))?,
         principals: values(matched.principals, matched.not_principals, |text| text_of_wire("principals", text))?,
@@ -111,7 +112,7 @@ fn match_of_wire(matched: wire::Match) -> Result<Match, DecodeError> {
     })
 }
 
-fn values<W, T>(
+pub(super) fn values<W, T>(
     any_of: Vec<W>,
     none_of: Vec<W>,
     read: impl Fn(W) -> Result<T, DecodeError>,
@@ -120,7 +121,7 @@ fn values<W, T>(
     Ok(Values { any_of: all(any_of)?, none_of: all(none_of)? })
 }
 
-fn text_to_wire(text: &StringMatch) -> wire::StringMatch {
+pub(super) fn text_to_wire(text: &StringMatch) -> wire::StringMatch {
     use wire::string_match::MatchType;
     let match_type = match text {
         StringMatch::Exact(text) => MatchType::Exact(text.to_string()),
@@ -131,7 +132,7 @@ fn text_to_wire(text: &StringMatch) -> wire::StringMatch {
     wire::StringMatch { match_type: Some(match_type) }
 }
 
-fn text_of_wire(field: &'static str, text: wire::StringMatch) -> Result<StringMatch, DecodeError> {
+pub(super) fn text_of_wire(field: &'static str, text: wire::StringMatch) -> Result<StringMatch, DecodeError> {
     use wire::string_match::MatchType;
     Ok(match text.match_type.ok_or(DecodeError::Missing(field))? {
         MatchType::Exact(text) => StringMatch::Exact(text.into()),
@@ -141,7 +142,7 @@ fn text_of_wire(field: &'static str, text: wire::StringMatch) -> Result<StringMa
     })
 }
 
-fn range_to_wire(range: &IpNet) -> wire::Address {
+pub(super) fn range_to_wire(range: &IpNet) -> wire::Address {
     wire::Address { address: ip_to_wire(range.addr()).to_vec(), length: range.prefix_len().into() }
 }
 
