@@ -6,6 +6,7 @@
 
 mod generate;
 mod manifest;
+pub mod request;
 
 pub use generate::{Cast, Dice};
 
