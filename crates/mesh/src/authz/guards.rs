@@ -80,3 +80,6 @@ fn unseen(action: &GuardAction) -> Unseen {
         GuardAction::Deny | GuardAction::Custom(_) => Unseen::Agrees,
     }
 }
+
+#[cfg(test)]
+mod tests;

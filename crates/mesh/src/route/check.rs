@@ -146,3 +146,6 @@ fn status(code: u16, least: u16, place: &str) -> Result<(), Unusable> {
 fn require(good: bool, place: &str, reason: impl FnOnce() -> String) -> Result<(), Unusable> {
     if good { Ok(()) } else { Err(Unusable::at(place, reason())) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -242,8 +242,54 @@ fn policy() -> impl Strategy<Value = Change> {
     })
 }
 
+fn rules() -> impl Strategy<Value = Change> {
+    use crate::route::{GatewayRules, ServiceRules};
+    prop_oneof![
+        (0..2u8, 0..3u8, any::<bool>()).prop_map(|(ns, n, limited)| {
+            let mut rules = ServiceRules::of(key(&format!("ns{ns}/s{n}")));
+            rules.telemetry.access_log = limited.then(Default::default);
+            Change::ServiceRules(Arc::new(Compiled::new(rules).expect("good rules")))
+        }),
+        (0..2u8, any::<bool>()).prop_map(|(n, forward)| {
+            let mut rules = GatewayRules::of("ns0".into(), format!("gw{n}").into());
+            rules.forward_client_identity = forward;
+            Change::GatewayRules(Arc::new(CompiledGateway::new(rules).expect("good rules")))
+        }),
+        (0..2u8, 0..3u8).prop_map(|(ns, n)| Change::RemoveServiceRules(format!("ns{ns}/s{n}").into())),
+        (0..2u8).prop_map(|n| Change::RemoveGatewayRules(format!("ns0/gw{n}").into())),
+    ]
+}
+
+/// What a view holds of rules, by key.
+fn rules_of(view: &View) -> Vec<String> {
+    let services = (0..2).flat_map(|ns| (0..3).map(move |n| format!("ns{ns}/s{n}")));
+    let services = services.map(|name| format!("{:?}", view.service_rules(&key(&name)).map(|rules| rules.rules())));
+    let gateways =
+        (0..2).map(|n| format!("{:?}", view.gateway_rules(&format!("ns0/gw{n}")).map(|rules| rules.rules())));
+    services.chain(gateways).collect()
+}
+
+#[test]
+fn rules_are_found_until_they_are_removed_and_count_as_policy() {
+    use crate::route::{GatewayRules, ServiceRules};
+    let (service, gateway) = (key("shop/web"), "shop/gw");
+    let compiled = Arc::new(Compiled::new(ServiceRules::of(service.clone())).expect("good rules"));
+    let of_gateway = Arc::new(CompiledGateway::new(GatewayRules::of("shop".into(), "gw".into())).expect("good rules"));
+    let view = View::default().apply([Change::ServiceRules(compiled), Change::GatewayRules(of_gateway)]);
+    assert_eq!((view.version(), view.policy_version()), (1, 1));
+    assert!(view.service_rules(&service).is_some() && view.gateway_rules(gateway).is_some());
+    let without =
+        view.apply([Change::RemoveServiceRules("shop/web".into()), Change::RemoveGatewayRules(gateway.into())]);
+    assert_eq!((without.version(), without.policy_version()), (2, 2));
+    assert!(without.service_rules(&service).is_none() && without.gateway_rules(gateway).is_none());
+    let again =
+        without.apply([Change::RemoveServiceRules("shop/web".into()), Change::RemoveServiceRules("none".into())]);
+    assert_eq!((again.version(), again.policy_version()), (2, 2));
+}
+
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
+        2 => rules(),
         4 => workload(),
         2 => service(),
         2 => policy(),
@@ -274,8 +320,10 @@ proptest! {
                         }
                     }
                     Change::RemovePolicy(name) => drop(last.remove(&(2, name.to_string()))),
-                    Change::ServiceRules(_) | Change::RemoveServiceRules(_) => unreachable!("rules are for waypoints"),
-                    Change::GatewayRules(_) | Change::RemoveGatewayRules(_) => unreachable!("rules are for waypoints"),
+                    Change::ServiceRules(it) => drop(last.insert((3, it.rules().service.to_string()), change)),
+                    Change::GatewayRules(it) => drop(last.insert((4, it.rules().key()), change)),
+                    Change::RemoveServiceRules(name) => drop(last.remove(&(3, name.to_string()))),
+                    Change::RemoveGatewayRules(name) => drop(last.remove(&(4, name.to_string()))),
                 }
             }
             let fresh = View::default().apply(last.values().rev().cloned());
@@ -283,6 +331,7 @@ proptest! {
             prop_assert_eq!(&view.services, &fresh.services);
             prop_assert_eq!(&view.endpoints, &fresh.endpoints);
             prop_assert_eq!(&view.policies, &fresh.policies);
+            prop_assert_eq!(rules_of(&view), rules_of(&fresh));
         }
     }
 }
