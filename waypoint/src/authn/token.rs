@@ -28,8 +28,8 @@ pub struct Claims {
     pub audiences: Vec<Str>,
     /// `azp`; "" if it has none.
     pub presenter: Str,
-    /// All of it.
-    pub json: Map<String, Value>,
+    /// All of it: an object.
+    pub json: Value,
 }
 
 impl Claims {
@@ -40,8 +40,7 @@ impl Claims {
 
     /// The claim at a path of names.
     pub fn at(&self, path: &[Str]) -> Option<&Value> {
-        let (first, rest) = path.split_first()?;
-        rest.iter().try_fold(self.json.get(&**first)?, |value, name| value.get(&**name))
+        path.iter().try_fold(&self.json, |value, name| value.get(&**name)).filter(|_| !path.is_empty())
     }
 
     /// The texts of a claim as policies compare them: one, or those of a list. As with Istio,
@@ -156,7 +155,8 @@ impl<'a> Token<'a> {
     pub(super) fn judged(self, issuer: usize) -> Judged {
         let text = |name: &str| self.claims.get(name).and_then(Value::as_str).unwrap_or_default().into();
         let (of, subject, presenter) = (text("iss"), text("sub"), text("azp"));
-        let claims = Claims { issuer: of, subject, audiences: self.audiences, presenter, json: self.claims };
+        let claims =
+            Claims { issuer: of, subject, audiences: self.audiences, presenter, json: Value::Object(self.claims) };
         Judged { claims, issuer, payload: self.payload.to_owned() }
     }
 }
