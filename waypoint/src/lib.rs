@@ -4,5 +4,6 @@ pub mod adaptive;
 pub mod authn;
 pub mod budget;
 pub mod external;
+pub mod limit;
 pub mod outlier;
 pub mod report;
