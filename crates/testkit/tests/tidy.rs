@@ -219,7 +219,9 @@ fn names_say_something() {
         let name: String =
             defined.unwrap_or_default().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         let getter = code.strip_prefix("fn get_").or_else(|| code.strip_prefix("async fn get_")).is_some();
-        getter || !package && words(&name).iter().any(|word| EMPTY_WORDS.contains(&&**word))
+        // `http_body::Body` calls what it yields so.
+        let of_a_trait = code.starts_with("type Data = Bytes;");
+        getter || !package && !of_a_trait && words(&name).iter().any(|word| EMPTY_WORDS.contains(&&**word))
     });
     assert!(found.is_empty(), "names with a word that says nothing:\n{}", found.join("\n"));
     for path in sources().into_keys() {
