@@ -90,6 +90,10 @@ impl Index {
                 every => *every = None,
             }
         }
+        if let Some(ports) = &mut index.ports {
+            ports.sort_unstable();
+            ports.dedup();
+        }
         Ok(index)
     }
 
@@ -110,16 +114,25 @@ impl Index {
 
     /// The first candidate that agrees.
     pub(super) fn find(&self, head: &Head<'_>) -> Option<&Candidate> {
-        let path = head.path;
-        let ends_element = |length: usize| matches!(path.as_bytes().get(length), None | Some(b'/'));
         let mut best: Option<u32> = None;
-        let exact = self.exact.get(path).into_iter();
-        let prefixes = self.elements.of(path, ends_element).chain(self.prefixes.of(path, |_| true));
-        for places in exact.chain(prefixes) {
+        for places in self.of_path(head.path) {
             best = self.better(places, best, |matcher| matcher.is_beside_path(head), head.port);
         }
         best = self.better(&self.scanned, best, |matcher| matcher.is(head), head.port);
         self.candidates.get(best? as usize)
+    }
+
+    /// Whose path agrees.
+    fn of_path<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Places> {
+        let ends_element = |length: usize| matches!(path.as_bytes().get(length), None | Some(b'/'));
+        let prefixes = self.elements.of(path, ends_element).chain(self.prefixes.of(path, |_| true));
+        self.exact.get(path).into_iter().chain(prefixes)
+    }
+
+    /// How many candidates a request for a path is compared with at most.
+    #[cfg(test)]
+    pub(super) fn compared(&self, path: &str) -> usize {
+        self.of_path(path).map(Vec::len).sum::<usize>() + self.scanned.len()
     }
 
     /// The first of these places, if it is before the best so far.

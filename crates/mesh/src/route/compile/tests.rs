@@ -233,6 +233,46 @@ fn fields_are_compared_in_each_way() {
 }
 
 #[test]
+fn expressions_have_the_classes_of_re2() {
+    for (pattern, found, expected) in [
+        (r"\d+", "123", true),
+        (r"\d", "\u{663}", false),
+        (r"\D", "\u{663}", true),
+        (r"[\w-]+", "a-b_9", true),
+        (r"\w", "ä", false),
+        (r"[^\w]", "ä", true),
+        (r"[\W]", "ä", true),
+        (r"\s\S", " a", true),
+        (r"\s", "\u{a0}", false),
+        (r"a\b.*", "a b", true),
+        (r"\\w", r"\w", true),
+        (r"\\w", r"\a", false),
+        (r"\w{100}", &"a".repeat(100), true),
+        (r"\pL", "ä", true),
+    ] {
+        let text = Text::new(&TextMatch::Regex(pattern.into()), false, "here").expect("a good expression");
+        assert_eq!(text.is(found), expected, "{pattern} {found}");
+    }
+}
+
+#[test]
+fn of_five_thousand_routes_a_request_is_compared_with_those_of_its_path() {
+    let lines: String =
+        (0..5000).map(|n| format!("r{n}: path=/svc{n} | path=exact:/svc{n}/health | path=begins:/svc{n}-\n")).collect();
+    let compiled = Compiled::new(rules(&lines)).expect("good rules");
+    for (path, expected, compared) in [
+        ("/svc4321/orders/7", "r4321/0", 1),
+        ("/svc4321/health", "r4321/0", 2),
+        ("/svc4321-a", "r4321/0", 1),
+        ("/other", "404", 0),
+    ] {
+        let asking = Asking::of(&format!("GET {path}"));
+        assert_eq!(taken(&compiled, &asking), expected, "{path}");
+        assert_eq!(compiled.everyone.compared(path), compared, "{path}");
+    }
+}
+
+#[test]
 fn limits_and_faults_are_those_whose_matches_agree() {
     let limit = |name: &str, matches: &[&str]| RateLimit {
         name: name.into(),
@@ -302,7 +342,7 @@ fn what_cannot_be_used_is_refused_with_its_place_and_reason() {
         "unopened group",
     );
     check(
-        |rules| rules.http[0].rules[0].matches[0].method = Some(TextMatch::Regex(r"\w{1000}".into())),
+        |rules| rules.http[0].rules[0].matches[0].method = Some(TextMatch::Regex(r"\pL{1000}".into())),
         "HTTPRoute/shop/a, rule 0, match 0, method: ",
         "size limit",
     );
