@@ -8,25 +8,31 @@
 mod condition;
 mod entry;
 mod gateway;
+mod guard;
 mod policy;
 mod route;
 mod selector;
+mod service;
+mod target;
+mod traffic;
 
 pub use condition::Condition;
 pub use entry::{Entry, EntryAddress, Resolution, ServiceEntry, Vip, WorkloadEntry};
 pub use gateway::{Admits, Gateway, GatewayAddress, GatewayClass, Listener};
+pub use guard::{Authorizer, MeshConfig, Provider, RequestAuthentication, Telemetry, TracingAsked};
 pub use policy::{AuthorizationPolicy, MtlsMode, PeerAuthentication, PolicyAction, PolicyCondition, PolicyRule, Term};
 pub use route::{
     Authorities, BackendTlsPolicy, ConfigMap, Parent, ParentTarget, ReferenceGrant, Remark, Route, RouteKind,
     RouteRules, by_host, by_name,
 };
 pub use selector::{LabelAsks, LabelExpression, LabelSelector};
-
-use mesh::{
-    Str,
-    service::{AppProtocol, IpFamilies},
-    workload::Locality,
+pub use service::{Distribution, EndpointSlice, Service, ServicePort, SliceEndpoint, TargetPort};
+pub use target::{Target, TargetKind};
+pub use traffic::{
+    Balancing, DestinationRule, Exports, NamedSubset, Reach, Sections, TrafficPolicy, VirtualRoute, VirtualService,
 };
+
+use mesh::{Str, workload::Locality};
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 /// Labels, or the labels that a selector asks for.
@@ -67,6 +73,18 @@ pub enum Fact {
     Gateway(Box<Gateway>),
     /// How a class of gateways is.
     GatewayClass(GatewayClass),
+    /// How a virtual service is.
+    VirtualService(Box<VirtualService>),
+    /// How a destination rule is.
+    DestinationRule(Box<DestinationRule>),
+    /// How a request authentication is.
+    RequestAuthentication(Box<RequestAuthentication>),
+    /// How a telemetry is.
+    Telemetry(Box<Telemetry>),
+    /// How a traffic policy is.
+    TrafficPolicy(Box<TrafficPolicy>),
+    /// How the configuration of the mesh is.
+    MeshConfig(Box<MeshConfig>),
     /// The object could not be understood. What is known of it stays; if nothing is, this holds,
     /// which is the closed reading of it.
     Otherwise(Box<Self>),
@@ -126,6 +144,16 @@ pub enum Kind {
     Gateway,
     /// gateway.networking.k8s.io GatewayClass.
     GatewayClass,
+    /// networking.istio.io VirtualService.
+    VirtualService,
+    /// networking.istio.io DestinationRule.
+    DestinationRule,
+    /// security.istio.io RequestAuthentication.
+    RequestAuthentication,
+    /// telemetry.istio.io Telemetry.
+    Telemetry,
+    /// istiod-lite.io TrafficPolicy.
+    TrafficPolicy,
 }
 
 impl fmt::Display for FactKey {
@@ -157,6 +185,12 @@ impl Fact {
             Self::ConfigMap(it) => (Kind::ConfigMap, &it.meta),
             Self::Gateway(it) => (Kind::Gateway, &it.meta),
             Self::GatewayClass(it) => (Kind::GatewayClass, &it.meta),
+            Self::VirtualService(it) => (Kind::VirtualService, &it.meta),
+            Self::DestinationRule(it) => (Kind::DestinationRule, &it.meta),
+            Self::RequestAuthentication(it) => (Kind::RequestAuthentication, &it.meta),
+            Self::Telemetry(it) => (Kind::Telemetry, &it.meta),
+            Self::TrafficPolicy(it) => (Kind::TrafficPolicy, &it.meta),
+            Self::MeshConfig(it) => (Kind::ConfigMap, &it.meta),
             Self::Otherwise(fact) => return fact.key(),
             Self::Removed(key) => return key.clone(),
         };
@@ -168,6 +202,13 @@ impl Fact {
         match self {
             Self::Route(it) => &it.refused,
             Self::BackendTlsPolicy(it) => &it.refused,
+            Self::AuthorizationPolicy(it) => &it.refused,
+            Self::VirtualService(it) => &it.refused,
+            Self::DestinationRule(it) => &it.refused,
+            Self::RequestAuthentication(it) => &it.refused,
+            Self::Telemetry(it) => &it.refused,
+            Self::TrafficPolicy(it) => &it.refused,
+            Self::MeshConfig(it) => &it.refused,
             Self::Otherwise(fact) => fact.refused(),
             _ => &[],
         }
@@ -176,8 +217,15 @@ impl Fact {
 
 impl Kind {
     /// The kinds after which rules of waypoints are named.
-    pub const RULES: [Self; 5] =
-        [Self::HTTPRoute, Self::GRPCRoute, Self::TCPRoute, Self::TLSRoute, Self::AuthorizationPolicy];
+    pub const RULES: [Self; 7] = [
+        Self::HTTPRoute,
+        Self::GRPCRoute,
+        Self::TCPRoute,
+        Self::TLSRoute,
+        Self::AuthorizationPolicy,
+        Self::VirtualService,
+        Self::TrafficPolicy,
+    ];
 }
 
 impl FactKey {
@@ -273,86 +321,6 @@ pub enum Phase {
     Succeeded,
     /// It ended badly.
     Failed,
-}
-
-/// A service.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Service {
-    /// Name and labels.
-    pub meta: Meta,
-    /// It is only another name for something (`ExternalName`); nothing is published for it.
-    pub alias: bool,
-    /// Its cluster addresses; none when it is headless.
-    pub addresses: Vec<IpAddr>,
-    /// The pods behind it; empty: only slices say.
-    pub selector: Labels,
-    /// Its TCP ports.
-    pub ports: Vec<ServicePort>,
-    /// Only endpoints on the caller's node are used.
-    pub only_local: bool,
-    /// How endpoints are chosen.
-    pub distribution: Option<Distribution>,
-    /// Endpoints that are not ready are used.
-    pub publish_not_ready: bool,
-    /// Address families.
-    pub ip_families: IpFamilies,
-}
-
-/// A port of a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServicePort {
-    /// Its name; may be "".
-    pub name: Str,
-    /// Its number.
-    pub port: u16,
-    /// Where the pods listen.
-    pub target: TargetPort,
-    /// What is spoken.
-    pub app_protocol: AppProtocol,
-}
-
-/// Where the pods of a service listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TargetPort {
-    /// On this port.
-    Number(u16),
-    /// On the container port of this name.
-    Name(Str),
-}
-
-/// Which endpoints are preferred (`trafficDistribution`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Distribution {
-    /// None.
-    Any,
-    /// Those in the caller's zone.
-    SameZone,
-    /// Those on the caller's node.
-    SameNode,
-}
-
-/// A slice of a service's endpoints.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EndpointSlice {
-    /// Name and labels.
-    pub meta: Meta,
-    /// The name of the service; "" when it is for none.
-    pub service: Str,
-    /// Its endpoints.
-    pub endpoints: Vec<SliceEndpoint>,
-    /// Its TCP ports: name → number.
-    pub ports: BTreeMap<Str, u16>,
-}
-
-/// One endpoint of a slice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SliceEndpoint {
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
-    /// It takes traffic.
-    pub ready: bool,
-    /// The pod that it is.
-    pub pod: Option<Str>,
 }
 
 /// What the certificate authority asks about pods before it gives a node proxy somebody else's certificate.

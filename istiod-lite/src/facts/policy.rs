@@ -1,6 +1,6 @@
 //! Policies as their authors meant them, before they are cut to what a node proxy can decide.
 
-use super::{Labels, Meta};
+use super::{Labels, Meta, Target};
 use mesh::{Str, policy::Match};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,23 +14,32 @@ pub struct AuthorizationPolicy {
     pub meta: Meta,
     /// The workloads it is for; empty: all of its namespace (or of the mesh, in the root namespace).
     pub selector: Labels,
-    /// It is for a waypoint (`targetRefs`), not for node proxies.
-    pub for_waypoint: bool,
+    /// What it is for at waypoints (`targetRefs`); `None`: it is for node proxies.
+    pub targets: Option<Vec<Target>>,
+    /// Who is asked, by name (`provider`).
+    pub provider: Option<Str>,
     /// What a hit does.
     pub action: PolicyAction,
     /// It is evaluated for the log only.
     pub dry_run: bool,
     /// Alternatives.
     pub rules: Vec<PolicyRule>,
+    /// Why it could not be understood, by field.
+    pub refused: Vec<Str>,
 }
 
 impl AuthorizationPolicy {
+    /// It is for waypoints, not for node proxies.
+    pub fn for_waypoint(&self) -> bool {
+        self.targets.is_some()
+    }
+
     /// What node proxies make of it.
     pub fn condition(&self) -> PolicyCondition {
         let terms = self.rules.iter().flat_map(|rule| rule.clauses.iter().flatten());
         let attributes: BTreeSet<Str> = terms.flat_map(|term| term.unsupported.iter().cloned()).collect();
         match self.action {
-            _ if self.for_waypoint => PolicyCondition::ForWaypoint,
+            _ if self.for_waypoint() => PolicyCondition::ForWaypoint,
             PolicyAction::Audit | PolicyAction::Custom => PolicyCondition::ActionNotServed(self.action),
             _ if attributes.is_empty() => PolicyCondition::Accepted,
             PolicyAction::Allow => PolicyCondition::AllowsLess { attributes },
@@ -108,7 +117,7 @@ pub struct PolicyRule {
 /// One entry of a clause.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Term {
-    /// What can be decided without looking into the connection.
+    /// What can be decided: in a policy for node proxies without looking into the connection.
     pub l4: Match,
     /// Names of the attributes that cannot (HTTP, or unknown to us); all must match beside `l4`.
     pub unsupported: Vec<Str>,

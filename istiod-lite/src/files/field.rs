@@ -13,6 +13,8 @@ use std::{cell::RefCell, collections::BTreeMap, str::FromStr};
 pub(super) struct Notes {
     /// (path, reason)
     notes: RefCell<Vec<(String, String)>>,
+    /// Of what was understood and is not done.
+    remarks: RefCell<Vec<(String, String)>>,
     /// The object counts whole or not at all, so nothing of it is left out.
     whole: bool,
 }
@@ -20,7 +22,17 @@ pub(super) struct Notes {
 impl Notes {
     /// No notes yet, on an object of which parts count or not.
     pub(super) fn new(whole: bool) -> Self {
-        Self { notes: RefCell::default(), whole }
+        Self { notes: RefCell::default(), remarks: RefCell::default(), whole }
+    }
+
+    /// What was understood and is not done, by field.
+    pub(super) fn unheeded(&self) -> Vec<Str> {
+        self.remarks.borrow().iter().map(shown).collect()
+    }
+
+    /// What was understood and is not done: (path, reason).
+    pub(super) fn remarks(&self) -> Vec<(String, String)> {
+        self.remarks.borrow().clone()
     }
 
     pub(super) fn take(self) -> Vec<(String, String)> {
@@ -33,7 +45,7 @@ impl Notes {
 
     /// The notes so far, each with its field.
     pub(super) fn listed(&self) -> Vec<Str> {
-        self.notes.borrow().iter().map(|(path, reason)| format!("{path}: {reason}").into()).collect()
+        self.notes.borrow().iter().map(shown).collect()
     }
 }
 
@@ -77,6 +89,14 @@ impl<'a> Field<'a> {
         let mut notes = self.notes.notes.borrow_mut();
         if notes.len() < limits::PROBLEMS_PER_OBJECT {
             notes.push((self.path.clone(), reason.into()));
+        }
+    }
+
+    /// Remarks that this is understood and not done. The object counts all the same.
+    pub(super) fn remark(&self, reason: impl Into<String>) {
+        let mut remarks = self.notes.remarks.borrow_mut();
+        if remarks.len() < limits::PROBLEMS_PER_OBJECT {
+            remarks.push((self.path.clone(), reason.into()));
         }
     }
 
@@ -196,6 +216,14 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// A number with a fraction.
+    pub(super) fn float(&self) -> Option<f64> {
+        match self.value? {
+            Value::Number(number) => number.as_f64(),
+            _ => self.wrong("a number"),
+        }
+    }
+
     pub(super) fn flag(&self) -> Option<bool> {
         match self.value? {
             Value::Bool(flag) => Some(*flag),
@@ -247,6 +275,10 @@ impl<'a> Field<'a> {
     pub(super) fn labels(&self) -> BTreeMap<Str, Str> {
         self.members().into_iter().filter_map(|(key, value)| Some((key, value.loose_text()?))).collect()
     }
+}
+
+fn shown((path, reason): &(String, String)) -> Str {
+    format!("{path}: {reason}").into()
 }
 
 /// So that a note stays readable whatever it quotes.

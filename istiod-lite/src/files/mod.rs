@@ -8,13 +8,15 @@
 
 mod field;
 mod gateways;
+mod istio;
 mod limits;
 mod policies;
 mod routes;
 mod services;
+mod value;
 mod workloads;
 
-use crate::facts::{Fact, FactKey, Kind, Labels, Meta, PolicyCondition, Remark, RouteKind};
+use crate::facts::{AuthorizationPolicy, Fact, FactKey, Kind, Labels, Meta, PolicyCondition, Remark, RouteKind};
 use chassis::objects::{Object, ObjectKey, Origin};
 use field::{Field, Notes};
 use mesh::Str;
@@ -48,8 +50,12 @@ pub fn read(object: &Object) -> Reading {
     let whole = kind(&key.group, &key.kind).is_some_and(counts_whole);
     let notes = Notes::new(whole);
     let fact = fact(object, &Field::root(&object.value, &notes), &notes);
+    let remarks = notes.remarks();
     let problem = |(field, reason)| Problem { origin: object.origin.clone(), object: key.clone(), field, reason };
-    Reading { fact, problems: notes.take().into_iter().map(problem).collect() }
+    Reading {
+        fact,
+        problems: notes.take().into_iter().chain(remarks).take(limits::PROBLEMS_PER_OBJECT).map(problem).collect(),
+    }
 }
 
 /// The fact that an object is gone; `None` for kinds that mean nothing to the mesh.
@@ -79,6 +85,11 @@ fn kind(group: &str, kind: &str) -> Option<Kind> {
         ("", "ConfigMap") => Kind::ConfigMap,
         ("gateway.networking.k8s.io", "Gateway") => Kind::Gateway,
         ("gateway.networking.k8s.io", "GatewayClass") => Kind::GatewayClass,
+        ("networking.istio.io", "VirtualService") => Kind::VirtualService,
+        ("networking.istio.io", "DestinationRule") => Kind::DestinationRule,
+        ("security.istio.io", "RequestAuthentication") => Kind::RequestAuthentication,
+        ("telemetry.istio.io", "Telemetry") => Kind::Telemetry,
+        ("istiod-lite.io", "TrafficPolicy") => Kind::TrafficPolicy,
         _ => return None,
     })
 }
@@ -86,10 +97,11 @@ fn kind(group: &str, kind: &str) -> Option<Kind> {
 /// Kinds of which parts must not be left out, because the rest would mean something else.
 fn counts_whole(kind: Kind) -> bool {
     use Kind::*;
-    matches!(
-        kind,
-        AuthorizationPolicy | PeerAuthentication | HTTPRoute | GRPCRoute | TCPRoute | TLSRoute | BackendTLSPolicy
-    )
+    istio::reads(kind)
+        || matches!(
+            kind,
+            AuthorizationPolicy | PeerAuthentication | HTTPRoute | GRPCRoute | TCPRoute | TLSRoute | BackendTLSPolicy
+        )
 }
 
 fn fact(object: &Object, field: &Field<'_>, notes: &Notes) -> Option<Fact> {
@@ -129,19 +141,25 @@ fn fact(object: &Object, field: &Field<'_>, notes: &Notes) -> Option<Fact> {
         Kind::WorkloadEntry => Fact::WorkloadEntry(Box::new(workloads::workload_entry(field, meta)?)),
         Kind::Gateway => Fact::Gateway(Box::new(gateways::gateway(field, meta))),
         Kind::GatewayClass => Fact::GatewayClass(gateways::gateway_class(field, meta)),
+        Kind::VirtualService
+        | Kind::DestinationRule
+        | Kind::RequestAuthentication
+        | Kind::Telemetry
+        | Kind::TrafficPolicy => return istio::fact(kind, field, meta, notes),
         Kind::AuthorizationPolicy => {
             let policy = policies::authorization(field, meta);
             if notes.is_empty() {
                 let condition = policy.condition();
-                if condition != PolicyCondition::Accepted {
+                if !matches!(condition, PolicyCondition::Accepted | PolicyCondition::ForWaypoint) {
                     field.at("spec").note(condition.to_string());
                 }
                 return Some(Fact::AuthorizationPolicy(Box::new(policy)));
             }
+            let policy = AuthorizationPolicy { refused: notes.listed(), ..policies::closed_authorization(policy) };
             field
                 .at("spec")
                 .note("the last good version of this policy stays; without one it refuses, or allows nothing");
-            Fact::Otherwise(Box::new(Fact::AuthorizationPolicy(Box::new(policies::closed_authorization(policy)))))
+            Fact::Otherwise(Box::new(Fact::AuthorizationPolicy(Box::new(policy))))
         }
         Kind::PeerAuthentication => {
             let policy = policies::peer_authentication(field, meta);
@@ -167,6 +185,7 @@ fn fact(object: &Object, field: &Field<'_>, notes: &Notes) -> Option<Fact> {
             let closed = routes::closed_tls_policy(policy);
             Fact::Otherwise(Box::new(Fact::BackendTlsPolicy(Box::new(closed))))
         }
+        Kind::ConfigMap if istio::is_mesh_config(field, &meta) => return Some(istio::mesh_config(field, meta, notes)),
         Kind::ConfigMap => Fact::ConfigMap(Box::new(routes::config_map(field, meta)?)),
     })
 }
@@ -205,7 +224,14 @@ fn annotations(field: &Field<'_>) -> Labels {
 
 /// API groups in which a kind that we do not serve is worth a word.
 fn is_ours(group: &str) -> bool {
-    matches!(group, "security.istio.io" | "networking.istio.io" | "telemetry.istio.io" | "gateway.networking.k8s.io")
+    matches!(
+        group,
+        "security.istio.io"
+            | "networking.istio.io"
+            | "telemetry.istio.io"
+            | "gateway.networking.k8s.io"
+            | "istiod-lite.io"
+    )
 }
 
 /// Names that Kubernetes itself would take. Others could collide with names that we generate.

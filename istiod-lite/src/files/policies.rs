@@ -1,11 +1,21 @@
 //! Who may call whom: AuthorizationPolicy, PeerAuthentication.
 //!
+//! A policy with `targetRefs` is for waypoints, which see requests ([`request`]); one without is for
+//! node proxies, which do not.
+//!
 //! Stricter than the other kinds: what is left out of a policy changes whom it lets pass. So a
 //! policy with anything that is not understood counts as not understood at all; the caller sees
 //! that by the notes, and asks for the closed reading.
 
-use super::field::{Field, shorten};
-use crate::facts::{AuthorizationPolicy, Labels, Meta, MtlsMode, PeerAuthentication, PolicyAction, PolicyRule, Term};
+mod request;
+
+use super::{
+    field::{Field, shorten},
+    value::targets,
+};
+use crate::facts::{
+    AuthorizationPolicy, Labels, Meta, MtlsMode, PeerAuthentication, PolicyAction, PolicyRule, TargetKind, Term,
+};
 use ipnet::IpNet;
 use mesh::{
     Str,
@@ -25,21 +35,50 @@ pub(super) fn authorization(object: &Field<'_>, meta: Meta) -> AuthorizationPoli
     ];
     let dry_run = object.at("metadata").at("annotations").key("istio.io/dry-run");
     let said = spec.at("action");
+    let targets = targets(&spec, &TARGETS);
+    let rules = spec.at("rules").list();
+    let provider = provider(&spec, targets.is_some());
     AuthorizationPolicy {
         selector: selector(&spec),
-        for_waypoint: spec.at("targetRefs").is_there() || spec.at("targetRef").is_there(),
+        provider,
         // An action that cannot be read must not be taken for the one that lets pass.
         action: if said.is_there() { said.one_of(&action).unwrap_or(PolicyAction::Deny) } else { PolicyAction::Allow },
         dry_run: dry_run.is_true(),
-        rules: spec.at("rules").list().iter().map(|field| rule(field, &meta.namespace)).collect(),
+        rules: match targets {
+            None => rules.iter().map(|field| rule(field, &meta.namespace)).collect(),
+            Some(_) => rules.iter().map(|field| request::rule(field, &meta.namespace)).collect(),
+        },
+        targets,
+        refused: Vec::new(),
         meta,
     }
+}
+
+/// What policies for waypoints may be attached to.
+const TARGETS: [TargetKind; 4] =
+    [TargetKind::Service, TargetKind::ServiceEntry, TargetKind::Gateway, TargetKind::GatewayClass];
+
+/// Who is asked. At a waypoint the action CUSTOM needs one, and no other action has one.
+fn provider(spec: &Field<'_>, for_waypoint: bool) -> Option<Str> {
+    let field = spec.at("provider");
+    if for_waypoint {
+        refuse_unknown(&field, &["name"]);
+        let custom = spec.at("action").text().as_deref() == Some("CUSTOM");
+        match (custom, field.is_there()) {
+            (true, false) => field.note("says nothing, and CUSTOM must ask somebody"),
+            (false, true) => field.note("is there, and only CUSTOM asks somebody"),
+            _ => {}
+        }
+    }
+    if field.is_there() { field.at("name").text() } else { None }
 }
 
 /// What holds if a policy is not understood and none of its name was before: an ALLOW policy lets
 /// nobody pass, any other refuses everybody.
 pub(super) fn closed_authorization(policy: AuthorizationPolicy) -> AuthorizationPolicy {
     match policy.action {
+        // Nothing hangs on what is written to the log.
+        PolicyAction::Audit if policy.for_waypoint() => AuthorizationPolicy { rules: Vec::new(), ..policy },
         PolicyAction::Allow => AuthorizationPolicy { rules: Vec::new(), dry_run: false, ..policy },
         _ => AuthorizationPolicy {
             rules: vec![PolicyRule::default()],

@@ -13,10 +13,7 @@ use super::{
 };
 use crate::facts::{Labels, Resolution, Service, ServiceEntry, ServicePort, SliceEndpoint, TargetPort};
 use mesh::{Change, Policy, ServiceKey, Str, Workload, policy::PolicyScope, workload::PortMap};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 use xds::server::Publication;
 
 /// A workload, and what guards it.

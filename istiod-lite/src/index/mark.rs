@@ -39,6 +39,16 @@ impl Index {
             Fact::ConfigMap(it) => self.tell_rules(&key, |told| put(&mut told.config_maps, &name, Some(*it))),
             Fact::Gateway(it) => self.gateway(&name, Some(*it)),
             Fact::GatewayClass(it) => self.gateway_class(&name, Some(it)),
+            Fact::VirtualService(it) => self.tell_rules(&key, |told| put(&mut told.virtual_services, &name, Some(*it))),
+            Fact::DestinationRule(it) => {
+                self.tell_rules(&key, |told| put(&mut told.destination_rules, &name, Some(*it)))
+            }
+            Fact::RequestAuthentication(it) => {
+                self.tell_rules(&key, |told| put(&mut told.request_authentications, &name, Some(*it)))
+            }
+            Fact::Telemetry(it) => self.tell_rules(&key, |told| put(&mut told.telemetries, &name, Some(*it))),
+            Fact::TrafficPolicy(it) => self.tell_rules(&key, |told| put(&mut told.traffic_policies, &name, Some(*it))),
+            Fact::MeshConfig(it) => self.tell_rules(&key, |told| put(&mut told.mesh_configs, &name, Some(*it))),
             Fact::Otherwise(fact) => self.tell(*fact),
             Fact::Removed(_) => match key.kind {
                 Kind::Namespace => self.namespace(&name, None),
@@ -54,9 +64,19 @@ impl Index {
                 Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => self.route(&key, None),
                 Kind::ReferenceGrant => self.grant(&key, None),
                 Kind::BackendTLSPolicy => self.tell_rules(&key, |told| put(&mut told.tls_policies, &name, None)),
-                Kind::ConfigMap => self.tell_rules(&key, |told| put(&mut told.config_maps, &name, None)),
                 Kind::Gateway => self.gateway(&name, None),
                 Kind::GatewayClass => self.gateway_class(&name, None),
+                Kind::ConfigMap => self.tell_rules(&key, |told| {
+                    put(&mut told.config_maps, &name, None);
+                    put(&mut told.mesh_configs, &name, None);
+                }),
+                Kind::VirtualService => self.tell_rules(&key, |told| put(&mut told.virtual_services, &name, None)),
+                Kind::DestinationRule => self.tell_rules(&key, |told| put(&mut told.destination_rules, &name, None)),
+                Kind::RequestAuthentication => {
+                    self.tell_rules(&key, |told| put(&mut told.request_authentications, &name, None))
+                }
+                Kind::Telemetry => self.tell_rules(&key, |told| put(&mut told.telemetries, &name, None)),
+                Kind::TrafficPolicy => self.tell_rules(&key, |told| put(&mut told.traffic_policies, &name, None)),
             },
         }
     }
@@ -257,16 +277,22 @@ impl Index {
             let selected = index.told.selected_by_policy(&name.0, &policy.selector, &index.mesh.root_namespace);
             index.marked.owners.extend(selected);
         };
+        self.touch(&policy_key(name));
         if let Some(old) = self.told.authorization.remove(name) {
             mark(self, &old);
             self.told.policies_selecting.remove(&name.0, name, &old.selector);
         }
         if let Some(new) = new {
             mark(self, &new);
-            self.set_conditions(policy_key(name), policies::accepted(&new).into_iter().collect());
+            let key = policy_key(name);
+            // What is said of it at waypoints is said by whoever builds their rules.
+            let others = self.conditions.get(&key).into_iter().flatten().filter(|it| &*it.kind != policies::ACCEPTED);
+            let all = others.cloned().chain(policies::accepted(&new)).collect();
+            self.set_conditions(key, all);
             self.told.policies_selecting.put(&name.0, name.clone(), new.selector.clone());
             self.told.authorization.insert(name.clone(), new);
         }
+        self.touch(&policy_key(name));
         self.marked.policies.insert(format!("{}/{}", name.0, name.1).into());
     }
 

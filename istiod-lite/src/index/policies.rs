@@ -15,7 +15,7 @@ use mesh::{
 /// The policy for node proxies, if it is one for them.
 pub(super) fn convert(policy: &AuthorizationPolicy, root_namespace: &str) -> Option<Policy> {
     let action = match policy.action {
-        _ if policy.for_waypoint => return None,
+        _ if policy.for_waypoint() => return None,
         PolicyAction::Allow => Action::Allow,
         PolicyAction::Deny => Action::Deny,
         PolicyAction::Audit | PolicyAction::Custom => return None,
@@ -33,13 +33,15 @@ pub(super) fn convert(policy: &AuthorizationPolicy, root_namespace: &str) -> Opt
     Some(Policy { name, namespace, scope, action, rules, dry_run: policy.dry_run })
 }
 
+/// The condition that says what node proxies make of a policy.
+pub(super) const ACCEPTED: &str = "ZtunnelAccepted";
+
 /// What is said of an authorization policy that is for node proxies.
 pub(super) fn accepted(policy: &AuthorizationPolicy) -> Option<Condition> {
-    const KIND: &str = "ZtunnelAccepted";
     match policy.condition() {
         PolicyCondition::ForWaypoint => None,
-        PolicyCondition::Accepted => Some(Condition::met(KIND, "Accepted", "attached to ztunnel")),
-        other => Some(Condition::unmet(KIND, "UnsupportedValue", other.to_string())),
+        PolicyCondition::Accepted => Some(Condition::met(ACCEPTED, "Accepted", "attached to ztunnel")),
+        other => Some(Condition::unmet(ACCEPTED, "UnsupportedValue", other.to_string())),
     }
 }
 

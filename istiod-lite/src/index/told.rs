@@ -6,8 +6,9 @@ use super::{
     naming::{Namer, Naming},
 };
 use crate::facts::{
-    AuthorizationPolicy, BackendTlsPolicy, ConfigMap, EndpointSlice, FactKey, Gateway, GatewayClass, Kind, Labels,
-    Namespace, Node, PeerAuthentication, Phase, Pod, ReferenceGrant, Route, Service, ServiceEntry, WorkloadEntry,
+    AuthorizationPolicy, BackendTlsPolicy, ConfigMap, DestinationRule, EndpointSlice, FactKey, Gateway, GatewayClass,
+    Kind, Labels, MeshConfig, Namespace, Node, PeerAuthentication, Phase, Pod, ReferenceGrant, RequestAuthentication,
+    Route, Service, ServiceEntry, Telemetry, TrafficPolicy, VirtualService, WorkloadEntry,
 };
 use mesh::Str;
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,6 +55,12 @@ pub(super) struct Told {
     pub(super) gateway_classes: BTreeMap<Name, GatewayClass>,
     /// Who names which gateway as his waypoint.
     pub(super) naming: Naming,
+    pub(super) virtual_services: BTreeMap<Name, VirtualService>,
+    pub(super) destination_rules: BTreeMap<Name, DestinationRule>,
+    pub(super) request_authentications: BTreeMap<Name, RequestAuthentication>,
+    pub(super) telemetries: BTreeMap<Name, Telemetry>,
+    pub(super) traffic_policies: BTreeMap<Name, TrafficPolicy>,
+    pub(super) mesh_configs: BTreeMap<Name, MeshConfig>,
     /// Pods and workload entries by label.
     pub(super) members: Labelled<Owner>,
     pub(super) services_selecting: Selectors<Source>,
@@ -86,9 +93,14 @@ impl Told {
             Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => self.routes.contains_key(key),
             Kind::ReferenceGrant => self.grants.contains_key(&name),
             Kind::BackendTLSPolicy => self.tls_policies.contains_key(&name),
-            Kind::ConfigMap => self.config_maps.contains_key(&name),
             Kind::Gateway => self.gateways.contains_key(&name),
             Kind::GatewayClass => self.gateway_classes.contains_key(&name),
+            Kind::ConfigMap => self.config_maps.contains_key(&name) || self.mesh_configs.contains_key(&name),
+            Kind::VirtualService => self.virtual_services.contains_key(&name),
+            Kind::DestinationRule => self.destination_rules.contains_key(&name),
+            Kind::RequestAuthentication => self.request_authentications.contains_key(&name),
+            Kind::Telemetry => self.telemetries.contains_key(&name),
+            Kind::TrafficPolicy => self.traffic_policies.contains_key(&name),
         }
     }
 

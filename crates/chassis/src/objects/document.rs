@@ -20,7 +20,7 @@ pub fn parse(file: &Path, text: &str) -> (Vec<Object>, Vec<Problem>) {
             problems.push(problem(document.line, reason));
             break;
         }
-        match value(&document) {
+        match value_of(&document) {
             Ok(Value::Null) => {}
             Ok(value) => {
                 let origin = Origin { file: shared.clone(), line: document.line };
@@ -35,6 +35,16 @@ pub fn parse(file: &Path, text: &str) -> (Vec<Object>, Vec<Problem>) {
         }
     }
     (objects, problems)
+}
+
+/// Reads a text of one document that is no object of Kubernetes: a configuration within a
+/// configuration. The same limits hold.
+pub fn value(text: &str) -> Result<Value, (usize, String)> {
+    match &split(text.strip_prefix('\u{feff}').unwrap_or(text))[..] {
+        [] => Ok(Value::Object(serde_json::Map::new())),
+        [document] => value_of(document),
+        [_, second, ..] => Err((second.line, "there is a second document, and one is expected".into())),
+    }
 }
 
 /// One document of a text: from its marker (or the text's start) to the next marker.
@@ -77,7 +87,7 @@ fn split(text: &str) -> Vec<Document<'_>> {
     documents
 }
 
-fn value(document: &Document<'_>) -> Result<Value, (usize, String)> {
+fn value_of(document: &Document<'_>) -> Result<Value, (usize, String)> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: limits::OBJECT_DEPTH_MAX,

@@ -31,7 +31,7 @@ mod set;
 mod watch;
 mod write;
 
-pub use document::parse;
+pub use document::{parse, value};
 pub use watch::{Directory, OpenError};
 pub use write::write;
 

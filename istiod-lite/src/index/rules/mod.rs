@@ -88,7 +88,7 @@ impl Index {
     }
 
     /// Marks what an object reached before, and what it reaches now.
-    fn touch(&mut self, object: &FactKey) {
+    pub(in crate::index) fn touch(&mut self, object: &FactKey) {
         let reach = reach::reach(self, object);
         self.rules.touch(object, reach);
     }

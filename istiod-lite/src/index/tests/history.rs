@@ -112,7 +112,9 @@ prop_compose! {
         Fact::AuthorizationPolicy(Box::new(AuthorizationPolicy {
             meta: meta("ap", ns, n),
             selector: labels(bits),
-            for_waypoint: false,
+            targets: None,
+            provider: None,
+            refused: Vec::new(),
             action: [PolicyAction::Allow, PolicyAction::Deny, PolicyAction::Audit][action],
             dry_run: false,
             rules: vec![PolicyRule { clauses: vec![vec![Term { l4, unsupported: vec![] }]] }],

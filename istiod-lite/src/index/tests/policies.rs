@@ -135,7 +135,7 @@ fn what_node_proxies_cannot_decide_makes_a_policy_stricter() {
             "++",
         ),
         (
-            "action: DENY, rules: [{}], targetRefs: [{kind: Gateway, name: wp}]".into(),
+            "action: DENY, rules: [{}], targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: wp}]".into(),
             PolicyCondition::ForWaypoint,
             "++",
             "++",
