@@ -1,15 +1,16 @@
 //! Both ends joined over a bad link, in virtual time: whatever is lost, late or cut off, each
-//! client ends up with what the server has, never sees a resource go back in time, and never
-//! lacks a policy that one of its workloads names.
+//! client ends up with what the server has for it, never sees a resource go back in time or one
+//! that is not for it, and never lacks a policy that one of its workloads names.
 //!
 //! A failure prints its seed; `PAIR_SEED=<n> cargo test -p xds --test pair` runs that one alone.
 
 use mesh::{
     Change, Policy, Service, Str, Workload,
     policy::{Action, Clause, Match, PolicyScope, Rule, StringMatch},
+    route::{Compiled, ServiceRules, Traffic},
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Instant,
 };
@@ -17,14 +18,16 @@ use xds::{
     Kind, Node,
     client::state::Client,
     server::{
-        Catalog, Publisher, Scope, catalog,
+        Audience, Catalog, Publication, Publisher, Scope, catalog,
         state::{Event, Pending, Session},
     },
     wire::{Request, Response},
 };
 
-const SEEDS: u64 = 2000;
-const CLIENTS: usize = 3;
+const SEEDS: u64 = 600;
+/// The first of them are node proxies, the last [`WAYPOINTS`] are waypoints.
+const CLIENTS: usize = 5;
+const WAYPOINTS: usize = 2;
 const STEPS: usize = 100;
 
 /// A small generator (splitmix64): a seed says everything.
@@ -53,43 +56,85 @@ struct Content {
 
 type Resources = BTreeMap<(Kind, String), Content>;
 
+/// The waypoints that see a resource; none: everybody whose kind it is.
+type Seers = Option<BTreeSet<Str>>;
+
+fn sees(seers: &Seers, scope: &Scope) -> bool {
+    match (seers, scope) {
+        (None, _) => true,
+        (Some(names), Scope::Waypoint(name)) => names.contains(name),
+        (Some(_), Scope::NodeProxy) => false,
+    }
+}
+
+fn publication(change: Change, seers: &Seers) -> Publication {
+    let audience = seers.clone().map_or(Audience::Everyone, |names| Audience::Waypoints(Arc::new(names)));
+    Publication { change, audience }
+}
+
 /// What the control plane was told last, and all that it was ever told.
 #[derive(Default)]
 struct Truth {
     resources: Resources,
-    /// Per name: (number, whether it was there from then on).
-    history: BTreeMap<(Kind, String), Vec<(u32, bool)>>,
+    /// Who sees the rules.
+    seers: BTreeMap<(Kind, String), Seers>,
+    /// Per name: (number, who saw it from then on).
+    history: BTreeMap<(Kind, String), Vec<(u32, Seers)>>,
     number: u32,
     additions: u64,
 }
 
 impl Truth {
-    fn put(&mut self, kind: Kind, name: String, policies: Vec<Str>, changes: &mut Vec<Change>) {
-        self.number += 1;
-        let content = Content { number: self.number, policies };
-        changes.push(change(kind, &name, &content));
-        self.additions += 1;
-        self.history.entry((kind, name.clone())).or_default().push((self.number, true));
-        self.resources.insert((kind, name), content);
+    fn put(&mut self, kind: Kind, name: String, policies: Vec<Str>, changes: &mut Vec<Publication>) {
+        let content = Content { number: self.number + 1, policies };
+        self.publish((kind, name), content, None, changes);
     }
 
-    fn remove(&mut self, kind: Kind, name: String, changes: &mut Vec<Change>) {
+    fn publish(&mut self, key: (Kind, String), content: Content, seers: Seers, changes: &mut Vec<Publication>) {
+        self.number += 1;
+        changes.push(publication(change(key.0, &key.1, &content), &seers));
+        self.additions += 1;
+        self.history.entry(key.clone()).or_default().push((self.number, seers.clone()));
+        self.seers.insert(key.clone(), seers);
+        self.resources.insert(key, content);
+    }
+
+    /// Other rules, or another audience, or both.
+    fn put_rules(&mut self, dice: &mut Dice, changes: &mut Vec<Publication>) {
+        let key = (Kind::ServiceRules, format!("ns/s{}", dice.roll(4)));
+        let fresh = Content { number: self.number + 1, policies: Vec::new() };
+        let content = self.resources.get(&key).filter(|_| dice.one_in(2)).cloned().unwrap_or(fresh);
+        let waypoints = (0..WAYPOINTS).filter(|_| dice.one_in(2)).map(|n| format!("ns/g{n}").into()).collect();
+        let seers = if dice.one_in(10) { None } else { Some(waypoints) };
+        self.publish(key, content, seers, changes);
+    }
+
+    /// What somebody ends up with.
+    fn visible(&self, scope: &Scope) -> Resources {
+        let there = self.resources.iter().filter(|(key, _)| scope.kinds().contains(&key.0));
+        let seen = there.filter(|(key, _)| sees(&self.seers[*key], scope));
+        seen.map(|(key, content)| (key.clone(), content.clone())).collect()
+    }
+
+    fn remove(&mut self, kind: Kind, name: String, changes: &mut Vec<Publication>) {
         self.number += 1;
         let text = Str::from(name.as_str());
-        changes.push(match kind {
+        let change = match kind {
             Kind::Address => Change::RemoveAddress(text),
             Kind::Authorization => Change::RemovePolicy(text),
-            other => unreachable!("{other} is not for node proxies"),
-        });
-        self.history.entry((kind, name.clone())).or_default().push((self.number, false));
+            Kind::ServiceRules => Change::RemoveServiceRules(text),
+            Kind::GatewayRules => Change::RemoveGatewayRules(text),
+        };
+        changes.push(change.into());
+        self.history.entry((kind, name.clone())).or_default().push((self.number, Some(BTreeSet::new())));
         self.resources.remove(&(kind, name));
     }
 
     /// Something happens. Workloads name only policies that are there, as an index sees to.
-    fn change(&mut self, dice: &mut Dice) -> Vec<Change> {
+    fn change(&mut self, dice: &mut Dice) -> Vec<Publication> {
         let mut changes = Vec::new();
         for _ in 0..=dice.roll(3) {
-            match dice.roll(6) {
+            match dice.roll(9) {
                 0 | 1 => {
                     let existing: Vec<Str> = self
                         .resources
@@ -107,6 +152,8 @@ impl Truth {
                         if dice.one_in(3) { format!("ns/s{}", dice.roll(4)) } else { format!("w{}", dice.roll(8)) };
                     self.remove(Kind::Address, name, &mut changes);
                 }
+                5 | 6 => self.put_rules(dice, &mut changes),
+                7 => self.remove(Kind::ServiceRules, format!("ns/s{}", dice.roll(4)), &mut changes),
                 _ => {
                     let gone = format!("ns/p{}", dice.roll(4));
                     self.remove(Kind::Authorization, gone.clone(), &mut changes);
@@ -148,7 +195,12 @@ fn change(kind: Kind, name: &str, content: &Content) -> Change {
             dry_run: false,
         })),
         (Kind::Authorization, None) => unreachable!("policies have a namespace"),
-        (other, _) => unreachable!("{other} is not for node proxies"),
+        (Kind::ServiceRules, _) => {
+            let mut rules = ServiceRules::of(name.parse().expect("a key"));
+            rules.traffic.push(Traffic { name: number, ..Traffic::default() });
+            Change::ServiceRules(Arc::new(Compiled::new(rules).expect("good rules")))
+        }
+        (Kind::GatewayRules, _) => unreachable!("rules of services are enough"),
     }
 }
 
@@ -174,7 +226,7 @@ struct Applied {
 }
 
 impl Applied {
-    fn apply(&mut self, changes: Vec<Change>, truth: &Truth) {
+    fn apply(&mut self, changes: Vec<Change>, truth: &Truth, scope: &Scope) {
         for change in changes {
             let (key, content) = match &change {
                 Change::Workload(w) => {
@@ -192,8 +244,16 @@ impl Applied {
                     let number = said_by(&p.rules[0]).parse().expect("a number");
                     ((Kind::Authorization, p.key()), Some(Content { number, policies: Vec::new() }))
                 }
-                Change::ServiceRules(_) | Change::RemoveServiceRules(_) => unreachable!("rules are for waypoints"),
-                Change::GatewayRules(_) | Change::RemoveGatewayRules(_) => unreachable!("rules are for waypoints"),
+                Change::ServiceRules(rules) => {
+                    let rules = rules.rules();
+                    let number = rules.traffic[0].name.parse().expect("a number");
+                    let key = (Kind::ServiceRules, rules.service.to_string());
+                    let ever = truth.history[&key].iter().any(|(_, seers)| sees(seers, scope));
+                    assert!(ever, "{key:?} was never for {scope:?}");
+                    (key, Some(Content { number, policies: Vec::new() }))
+                }
+                Change::RemoveServiceRules(name) => ((Kind::ServiceRules, name.to_string()), None),
+                Change::GatewayRules(_) | Change::RemoveGatewayRules(_) => unreachable!("there are none"),
                 Change::RemoveAddress(name) => ((Kind::Address, name.to_string()), None),
                 Change::RemovePolicy(name) => ((Kind::Authorization, name.to_string()), None),
             };
@@ -206,11 +266,14 @@ impl Applied {
                 }
                 None => {
                     let history = truth.history.get(&key).map(Vec::as_slice).unwrap_or_default();
-                    let removal = history.iter().find(|(number, there)| !there && *number > reached);
+                    let removal = history.iter().find(|(number, seers)| !sees(seers, scope) && *number > reached);
                     if self.resources.remove(&key).is_some() {
                         let (number, _) =
                             removal.unwrap_or_else(|| panic!("{key:?} was never removed after {reached}"));
-                        self.reached.insert(key, *number);
+                        // Rules that come back may be as they were.
+                        if key.0 != Kind::ServiceRules {
+                            self.reached.insert(key, *number);
+                        }
                     }
                 }
             }
@@ -229,6 +292,7 @@ impl Applied {
 
 /// One client, the stream it has, and the server's end of it.
 struct Proxy {
+    scope: Scope,
     client: Client,
     applied: Applied,
     stream: Option<Stream>,
@@ -258,11 +322,16 @@ impl World {
         let (mut publisher, catalog) = catalog();
         publisher.set_synced();
         publisher.set_tombstones_max(if dice.one_in(2) { 2 } else { 1000 });
+        let scope = |n| match n < CLIENTS - WAYPOINTS {
+            true => Scope::NodeProxy,
+            false => Scope::Waypoint(format!("ns/g{}", n + WAYPOINTS - CLIENTS).into()),
+        };
         let proxies = (0..CLIENTS).map(|n| Proxy {
-            client: Client::new(Node::ztunnel(None, &format!("ztunnel-{n}"), "istio-system", "n1"), Kind::NODE_PROXY),
+            scope: scope(n),
+            client: Client::new(Node::ztunnel(None, &format!("proxy-{n}"), "istio-system", "n1"), scope(n).kinds()),
             applied: Applied::default(),
             stream: None,
-            slowness: [2, 3, 20][n],
+            slowness: [2, 3, 20, 3, 10][n],
         });
         Self {
             proxies: proxies.collect(),
@@ -281,7 +350,8 @@ impl World {
         (self.publisher, self.catalog) = catalog();
         self.publisher.set_tombstones_max(tombstones_max);
         self.publisher.set_synced();
-        let there = self.truth.resources.iter().rev().map(|((kind, name), content)| change(*kind, name, content));
+        let there = self.truth.resources.iter().rev();
+        let there = there.map(|(key, content)| publication(change(key.0, &key.1, content), &self.truth.seers[key]));
         self.publisher.apply(there.collect::<Vec<_>>(), self.now);
         self.truth.additions = self.truth.resources.len() as u64;
         for proxy in &mut self.proxies {
@@ -293,7 +363,7 @@ impl World {
         self.sessions += 1;
         let requests = self.proxies[n].client.open().into();
         self.proxies[n].stream = Some(Stream {
-            session: Session::new(self.sessions, Scope::NodeProxy),
+            session: Session::new(self.sessions, self.proxies[n].scope.clone()),
             requests,
             responses: VecDeque::new(),
         });
@@ -323,13 +393,13 @@ impl World {
     }
 
     fn client_reads(&mut self, n: usize) {
-        let Proxy { client, applied, stream: Some(stream), .. } = &mut self.proxies[n] else { return };
+        let Proxy { client, applied, scope, stream: Some(stream), .. } = &mut self.proxies[n] else { return };
         let Some(response) = stream.responses.pop_front() else { return };
         let received = client.receive(response).expect("only what was asked for comes");
         assert_eq!(received.refused, [], "what the server writes the client takes");
-        applied.apply(received.changes, &self.truth);
+        applied.apply(received.changes, &self.truth, scope);
         stream.requests.push_back(received.reply);
-        if client.synced() {
+        if client.synced() && *scope == Scope::NodeProxy {
             applied.lacks_no_policy_it_names();
         }
     }
@@ -392,9 +462,11 @@ fn run(seed: u64) {
         assert!(steps < 10_000, "it does not come to rest");
     }
     for (n, proxy) in world.proxies.iter().enumerate() {
-        assert_eq!(proxy.applied.resources, world.truth.resources, "client {n}");
-        for kind in Kind::NODE_PROXY.iter().copied() {
-            assert_eq!(proxy.client.count(kind), world.catalog.contents().count(kind));
+        let visible = world.truth.visible(&proxy.scope);
+        assert_eq!(proxy.applied.resources, visible, "client {n}");
+        for kind in proxy.scope.kinds() {
+            let expected = visible.keys().filter(|(of, _)| of == kind).count();
+            assert_eq!(proxy.client.count(*kind), expected, "client {n} and {kind}");
         }
     }
     let encodes = world.catalog.contents().encodes();

@@ -75,7 +75,12 @@ impl Viewers {
     pub(super) fn of(audience: &Audience, earlier: Option<&Self>, place: u64) -> Self {
         let since = |scope| earlier.and_then(|earlier| earlier.since(&scope)).unwrap_or(place);
         match audience {
-            Audience::Everyone => Self::Everyone(since(Scope::NodeProxy)),
+            // The first who saw it must hear of its end, and then all others do as well.
+            Audience::Everyone => Self::Everyone(match earlier {
+                Some(Self::Everyone(since)) => *since,
+                Some(Self::Waypoints(names)) => names.values().copied().min().unwrap_or(place),
+                None => place,
+            }),
             Audience::Waypoints(names) => {
                 Self::Waypoints(names.iter().map(|name| (name.clone(), since(Scope::Waypoint(name.clone())))).collect())
             }
@@ -89,6 +94,11 @@ impl Viewers {
             (Self::Waypoints(names), Scope::Waypoint(name)) => names.get(name).copied(),
             (Self::Waypoints(_), Scope::NodeProxy) => None,
         }
+    }
+
+    /// Whether everyone sees it when `later` do, and only some did: nobody knows which of them.
+    pub(super) fn opens(&self, later: &Self) -> bool {
+        matches!((self, later), (Self::Waypoints(_), Self::Everyone(_)))
     }
 
     /// Who sees it no more when `later` do, and since when they had.

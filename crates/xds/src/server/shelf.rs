@@ -114,7 +114,7 @@ impl Shelf {
             if same && earlier.viewers == viewers {
                 return false;
             }
-            changed = if same { earlier.changed } else { place };
+            changed = if same && !earlier.viewers.opens(&viewers) { earlier.changed } else { place };
             lost = earlier.viewers.without(&viewers);
             self.log.remove(&earlier.place);
             *self.counter(earlier) -= 1;
@@ -149,7 +149,7 @@ impl Shelf {
     /// A resource by name, as a session sees it.
     pub(super) fn find(&self, name: &str, scope: &Scope) -> Option<Item<'_>> {
         let entry = self.entries.get(name)?;
-        (entry.encoded.is_some() && entry.viewers.since(scope).is_some()).then(|| entry.item())
+        entry.is_seen(scope).then(|| entry.item())
     }
 
     /// What a session that stands at `place` has not had: costs what changed since, not what is there.
@@ -159,8 +159,10 @@ impl Shelf {
             Logged::Entry(entry) => entry.is_news(place, scope).then(|| entry.item()),
             Logged::Loss(loss) => {
                 let knew = loss.viewer.is(scope) && loss.since <= place;
-                // Who has it again is told by the entry.
-                (knew && self.find(&loss.name, scope).is_none()).then(|| loss.item())
+                // Who has it again, or hears of its end, is told by the entry.
+                let entry = self.entries.get(&loss.name);
+                let told = entry.is_some_and(|entry| entry.is_seen(scope) || entry.is_news(place, scope));
+                (knew && !told).then(|| loss.item())
             }
         })
     }
@@ -193,6 +195,10 @@ impl Shelf {
 }
 
 impl Entry {
+    fn is_seen(&self, scope: &Scope) -> bool {
+        self.encoded.is_some() && self.viewers.since(scope).is_some()
+    }
+
     fn is_news(&self, place: u64, scope: &Scope) -> bool {
         let Some(since) = self.viewers.since(scope) else { return false };
         match self.encoded {

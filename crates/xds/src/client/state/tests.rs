@@ -10,6 +10,17 @@ fn client() -> Client {
     Client::new(Node::ztunnel(None, "ztunnel-1", "istio-system", "n1").with("MESH_ID", "m"), Kind::NODE_PROXY)
 }
 
+#[test]
+fn a_waypoint_names_itself_and_asks_for_its_rules() {
+    let ip = Some("10.0.0.9".parse().expect("an address"));
+    let node = Node::waypoint(ip, "wp-1", "shop", "wp", "example.org");
+    assert_eq!(node.id, "waypoint~10.0.0.9~wp-1.shop~shop.svc.example.org");
+    assert_eq!((node.proxy_type(), node.namespace(), node.service_account()), ("waypoint", Some("shop"), Some("wp")));
+    let asked: Vec<String> =
+        Client::new(node, Kind::WAYPOINT).open().into_iter().map(|request| request.type_url).collect();
+    assert_eq!(asked, [Kind::Address, Kind::ServiceRules, Kind::GatewayRules].map(Kind::type_url));
+}
+
 /// The first requests of a stream of a node proxy.
 fn opened(client: &mut Client) -> [Request; 2] {
     client.open().try_into().expect("a node proxy asks for two kinds")

@@ -1,5 +1,7 @@
 //! The catalog encodes once, logs once, and forgets what everybody knows.
 
+mod audiences;
+
 use super::*;
 use mesh::{Policy, Workload, policy::PolicyScope};
 
