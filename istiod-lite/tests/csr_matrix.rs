@@ -10,7 +10,6 @@ use istiod_lite::{
     config::{Addresses, Config},
     index::Mesh,
 };
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use mesh::Identity;
 use pki::{
     ca_client::{Ask, CaClient},
@@ -18,14 +17,15 @@ use pki::{
     control_plane::{ControlPlane, Source},
     issue::Lifetimes,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 use tempfile::TempDir;
+use testkit::tokens::{self, FLAWS, Holder, Signer};
 
 /// Pods of the world: namespace, name, service account, node, phase. The uid is `uid-<name>`.
 const PODS: &[(&str, &str, &str, &str, &str)] = &[
@@ -90,72 +90,33 @@ const MAY: &[(&str, &str, &[&str])] = &[
     ("kube-system", "admin-1", &[]),
 ];
 
-/// Ways in which a token does not hold. Each gets the honest claims and the honest key.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Flaw {
-    Expired,
-    NotYetValid,
-    OtherAudience,
-    NoAudience,
-    OtherIssuer,
-    OtherKey,
-    NoAlgorithm,
-    SymmetricAlgorithm,
-    ChangedAfterSigning,
-    CutOff,
-    OtherUid,
-    NoUid,
-    PodGone,
-    PodOfAnotherAccount,
-    SubjectOfAnother,
-    SubjectWithAFifthPart,
-    SubjectOfANode,
-    NotBound,
-    NoToken,
-    OtherCluster,
+/// The holder of a token; `node` is what the token says, which nobody may believe.
+struct Claimant<'a> {
+    namespace: &'a str,
+    pod: &'a str,
+    account: &'a str,
+    node: &'a str,
+    uid: String,
+    neighbour: (String, String),
 }
 
-const FLAWS: &[Flaw] = &[
-    Flaw::Expired,
-    Flaw::NotYetValid,
-    Flaw::OtherAudience,
-    Flaw::NoAudience,
-    Flaw::OtherIssuer,
-    Flaw::OtherKey,
-    Flaw::NoAlgorithm,
-    Flaw::SymmetricAlgorithm,
-    Flaw::ChangedAfterSigning,
-    Flaw::CutOff,
-    Flaw::OtherUid,
-    Flaw::NoUid,
-    Flaw::PodGone,
-    Flaw::PodOfAnotherAccount,
-    Flaw::SubjectOfAnother,
-    Flaw::SubjectWithAFifthPart,
-    Flaw::SubjectOfANode,
-    Flaw::NotBound,
-    Flaw::NoToken,
-    Flaw::OtherCluster,
-];
+impl<'a> Claimant<'a> {
+    fn new(namespace: &'a str, pod: &'a str, account: &'a str, node: &'a str) -> Self {
+        let other = PODS.iter().find(|other| other.0 == namespace && other.2 != account).map_or("none", |pod| pod.1);
+        let neighbour = (other.to_owned(), format!("uid-{other}"));
+        Self { namespace, pod, account, node, uid: format!("uid-{pod}"), neighbour }
+    }
 
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs()
+    fn holder(&self) -> Holder<'_> {
+        let neighbour = Some((&*self.neighbour.0, &*self.neighbour.1));
+        let Claimant { namespace, pod, account, node, uid, .. } = self;
+        Holder { namespace, pod, uid, account, node, neighbour }
+    }
 }
 
-/// Honest claims of a pod's token; `node` is what the token says, which nobody may believe.
+/// Honest claims of a pod's token.
 fn claims(namespace: &str, pod: &str, account: &str, node: &str) -> Value {
-    let now = seconds(SystemTime::now());
-    json!({
-        "iss": "https://kubernetes.default.svc.cluster.local",
-        "sub": format!("system:serviceaccount:{namespace}:{account}"),
-        "aud": ["istio-ca"], "iat": now, "nbf": now, "exp": now + 600,
-        "kubernetes.io": {
-            "namespace": namespace,
-            "serviceaccount": {"name": account},
-            "pod": {"name": pod, "uid": format!("uid-{pod}")},
-            "node": {"name": node},
-        },
-    })
+    tokens::claims(&Claimant::new(namespace, pod, account, node).holder())
 }
 
 struct World {
@@ -189,13 +150,12 @@ impl World {
         world
     }
 
-    fn key(&self) -> Vec<u8> {
-        fs::read(self.state.path().join("token-key.pem")).expect("the signing key is there")
+    fn signer(&self) -> Signer {
+        Signer::new(&fs::read_to_string(self.state.path().join("token-key.pem")).expect("the signing key is there"))
     }
 
     fn sign(&self, claims: &Value) -> String {
-        let key = EncodingKey::from_ec_pem(&self.key()).expect("a P-256 key");
-        jsonwebtoken::encode(&Header::new(Algorithm::ES256), claims, &key).expect("signed")
+        self.signer().sign(claims)
     }
 
     fn control_plane(&self, token: &str, cluster: &str) -> ControlPlane {
@@ -221,72 +181,6 @@ impl World {
 
     fn root_file(&self) -> PathBuf {
         self.state.path().join("root-cert.pem")
-    }
-
-    /// The token and the cluster of a caller with this flaw.
-    fn flawed(&self, flaw: Flaw, honest: &Value) -> (String, &'static str) {
-        let mut claims = honest.clone();
-        let now = seconds(SystemTime::now());
-        let mut cluster = "Kubernetes";
-        match flaw {
-            Flaw::Expired => claims["exp"] = json!(now - 1),
-            Flaw::NotYetValid => claims["nbf"] = json!(now + 300),
-            Flaw::OtherAudience => claims["aud"] = json!(["https://kubernetes.default.svc"]),
-            Flaw::NoAudience => claims["aud"] = json!([]),
-            Flaw::OtherIssuer => claims["iss"] = json!("https://kubernetes.evil"),
-            Flaw::OtherUid => claims["kubernetes.io"]["pod"]["uid"] = json!("uid-of-yesterday"),
-            Flaw::NoUid => claims["kubernetes.io"]["pod"]["uid"] = json!(""),
-            Flaw::PodGone => claims["kubernetes.io"]["pod"]["name"] = json!("gone"),
-            Flaw::PodOfAnotherAccount => {
-                // A pod that is there, in its namespace, with its right uid, but another's.
-                let namespace = claims["kubernetes.io"]["namespace"].as_str().expect("a text").to_owned();
-                let account = claims["kubernetes.io"]["serviceaccount"]["name"].clone();
-                let other = PODS.iter().find(|pod| pod.0 == namespace && json!(pod.2) != account);
-                let name = other.map_or("none", |pod| pod.1);
-                claims["kubernetes.io"]["pod"] = json!({"name": name, "uid": format!("uid-{name}")});
-            }
-            Flaw::SubjectOfAnother => claims["sub"] = json!("system:serviceaccount:kube-system:other"),
-            Flaw::SubjectWithAFifthPart => {
-                claims["sub"] = json!(format!("{}:x", claims["sub"].as_str().expect("a text")));
-            }
-            Flaw::SubjectOfANode => claims["sub"] = json!("system:node:n1"),
-            Flaw::NotBound => claims["kubernetes.io"] = json!({"namespace": "istio-system"}),
-            Flaw::OtherCluster => cluster = "another",
-            Flaw::NoToken => return (String::new(), cluster),
-            Flaw::OtherKey => {
-                let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();
-                let key = EncodingKey::from_ec_pem(key.as_bytes()).expect("a P-256 key");
-                let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &key);
-                return (token.expect("signed"), cluster);
-            }
-            Flaw::SymmetricAlgorithm => {
-                // The old trick: what everybody may read, used as a shared secret.
-                let pair = rcgen::KeyPair::from_pem(&String::from_utf8(self.key()).expect("PEM")).expect("a key");
-                let key = EncodingKey::from_secret(pair.public_key_pem().as_bytes());
-                let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key);
-                return (token.expect("signed"), cluster);
-            }
-            Flaw::NoAlgorithm | Flaw::ChangedAfterSigning | Flaw::CutOff => {
-                return (distorted(flaw, &self.sign(&claims)), cluster);
-            }
-        }
-        (self.sign(&claims), cluster)
-    }
-}
-
-fn distorted(flaw: Flaw, token: &str) -> String {
-    let parts: Vec<&str> = token.split('.').collect();
-    match flaw {
-        // {"alg":"none","typ":"JWT"}
-        Flaw::NoAlgorithm => format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{}.", parts[1]),
-        Flaw::ChangedAfterSigning => {
-            let mut payload = parts[1].to_owned();
-            let middle = payload.len() / 2;
-            let other = if payload.as_bytes()[middle] == b'A' { "B" } else { "A" };
-            payload.replace_range(middle..=middle, other);
-            format!("{}.{payload}.{}", parts[0], parts[2])
-        }
-        _ => token[..token.len() - 10].to_owned(),
     }
 }
 
@@ -358,9 +252,9 @@ async fn nobody_ever_gets_a_certificate_that_is_not_due() {
             matrix.ask(&world.own(&token), &own, Want::Certificate, &what).await;
         }
         // With a token that does not hold, nobody gets anything.
-        let honest = claims(namespace, pod, account, "n1");
+        let honest = Claimant::new(namespace, pod, account, "n1");
         for flaw in FLAWS {
-            let (token, cluster) = world.flawed(*flaw, &honest);
+            let (token, cluster) = world.signer().flawed(*flaw, &honest.holder());
             let client = world.client(&token, cluster);
             for identity in [&asked[0], &asked[8]] {
                 let what = || format!("{namespace}/{pod} with {flaw:?}");

@@ -1,4 +1,6 @@
 //! Fixtures and fakes for the tests of other crates.
 
+pub mod authority;
 pub mod certs;
 pub mod reference;
+pub mod tokens;
