@@ -4,6 +4,7 @@
 //!
 //! Each prints one JSON document on stdout when it ends, for the scenario to judge.
 
+pub mod attack;
 pub mod backend;
 pub mod crowd;
 pub mod hold;
@@ -22,6 +23,8 @@ pub enum App {
     Load(load::Options),
     /// Have many connections open at the same moment, each answered while all the others are open.
     Crowd(crowd::Options),
+    /// Ask a certificate authority for what is not due, in every way.
+    Attack(attack::Options),
     /// Keep one connection open, send a line at an interval, and say when and how it ended.
     Hold(hold::Options),
     /// Ask the same question again and again and note when the answer changes.
@@ -46,6 +49,7 @@ pub fn run(app: App) -> ExitCode {
     let answer = match app {
         App::Load(options) => runtime.block_on(load::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Crowd(options) => runtime.block_on(crowd::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
+        App::Attack(options) => runtime.block_on(attack::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Hold(options) => runtime.block_on(hold::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Probe(options) => runtime.block_on(probe::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Backend(options) => runtime.block_on(backend::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),

@@ -1,5 +1,6 @@
 //! Every scenario, one file a theme. A scenario gets a stage (a running lab) and says what it saw.
 
+pub mod attacks;
 pub mod bad_input;
 pub mod control_plane;
 pub mod identity;
@@ -122,5 +123,13 @@ pub const ALL: &[Scenario] = &[
         fresh: true,
         env: identity::SHORT_LIVES,
         run: identity::ca_away,
+    },
+    Scenario {
+        name: "identity-attacks",
+        about: "500 requests and more for certificates: none but what is due; a proxy follows its token",
+        needs: &["curl", "python3"],
+        fresh: true,
+        env: &[],
+        run: attacks::run,
     },
 ];
