@@ -10,11 +10,12 @@ const NOTICED: Duration = Duration::from_secs(10);
 /// Runs the scenario.
 pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     stage.apply(super::traffic::MANIFESTS)?;
-    stage.ready(&["shop/client", "shop/web-far"])?;
+    stage.ready(&["shop/client", "shop/web-far", "outside/client"])?;
     let before = restarts(stage)?;
     files(stage, seen)?;
     last_good(stage, seen)?;
     sockets(stage, seen)?;
+    super::bad_zds::run(stage, seen, "shop/client", "web-far.shop:81")?;
     ensure!(restarts(stage)? == before, "a program of the mesh was restarted");
     seen.push("no program of the mesh was restarted".into());
     Ok(())
