@@ -2,6 +2,7 @@
 //! change its manifests, break its parts, end it. The scenarios of `e2e` are
 //! written against this and nothing else.
 
+pub(crate) mod conditions;
 mod life;
 mod running;
 
@@ -11,6 +12,7 @@ use std::process::{Child, ChildStdin};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+pub use self::conditions::ConditionReport;
 pub use self::life::StartOptions;
 pub use self::running::{Output, Running};
 use super::control::dial;
@@ -168,6 +170,14 @@ impl Lab {
             }
             pause();
         }
+    }
+
+    /// Gives a waypoint (`namespace/name` of its Gateway) this many pods. New
+    /// ones start at once; those that are too many drain.
+    pub fn scale_gateway(&self, gateway: &str, replicas: u64) -> Result<(), LabError> {
+        let (namespace, name) = gateway.split_once('/').unwrap_or(("default", gateway));
+        let request = Request::Scale { namespace: namespace.to_owned(), name: name.to_owned(), replicas };
+        self.ask(&request).map(drop)
     }
 
     /// What a pod has printed so far.

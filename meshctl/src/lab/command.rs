@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 
-use super::client::{Lab, LabError, StartOptions};
+use super::client::{Lab, LabError, StartOptions, conditions};
 use super::control::dial::Call;
 use super::control::protocol::{Reply, Request};
 use super::terminal::{self, Terminal};
@@ -34,7 +34,9 @@ enum What {
     Apply(Change),
     /// Remove objects.
     Delete(Change),
-    /// Show nodes, pods and services.
+    /// Say how many pods a waypoint has.
+    Scale(Scale),
+    /// Show nodes, pods and services, and what is not well.
     Status(Status),
     /// Show what a pod has printed.
     Logs(Logs),
@@ -72,7 +74,8 @@ struct Start {
     /// How long to wait for every pod to be ready, in seconds.
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     ready_timeout: u64,
-    /// Sets a variable of one of the mesh's programs: ztunnel, istiod or agent.
+    /// Sets a variable of one of the mesh's programs: ztunnel, istiod, agent or
+    /// waypoint.
     #[arg(long = "env", value_name = "PROGRAM:KEY=VALUE")]
     component_env: Vec<String>,
 }
@@ -110,6 +113,20 @@ struct Status {
 }
 
 #[derive(Debug, Args)]
+struct Scale {
+    #[command(flatten)]
+    which: Which,
+    /// What kind it is.
+    #[arg(value_parser = ["gateway"])]
+    kind: String,
+    /// NAME or NAMESPACE/NAME.
+    gateway: String,
+    /// How many pods.
+    #[arg(long)]
+    replicas: u64,
+}
+
+#[derive(Debug, Args)]
 struct Logs {
     #[command(flatten)]
     which: Which,
@@ -131,9 +148,18 @@ pub(crate) fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
         What::Apply(change) => apply(&change, false),
         What::Delete(change) => apply(&change, true),
         What::Status(status) => {
-            let report = Lab::attach(&status.which.name)?.status()?;
+            let lab = Lab::attach(&status.which.name)?;
+            let report = lab.status()?;
             let text = if status.json { serde_json::to_string_pretty(&report)? } else { show::status(&report) };
             println!("{}", text.trim_end());
+            if !status.json && report.pods.iter().any(|pod| pod.name == "istiod-0" && pod.is_ready) {
+                print!("\n{}", conditions::table(&lab.conditions()?));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        What::Scale(scale) => {
+            Lab::attach(&scale.which.name)?.scale_gateway(&scale.gateway, scale.replicas)?;
+            println!("{}/{} scaled", scale.kind, scale.gateway);
             Ok(ExitCode::SUCCESS)
         }
         What::Logs(wanted) => logs(&wanted),

@@ -48,12 +48,15 @@ impl std::fmt::Display for Key {
 pub(crate) type Objects = BTreeMap<Key, Arc<Object>>;
 
 /// Kinds the lab takes, and whether they live in a namespace.
-const KINDS: [(&str, bool); 20] = [
+const KINDS: [(&str, bool); 30] = [
     ("AuthorizationPolicy", true),
+    ("BackendTLSPolicy", true),
     ("ConfigMap", true),
     ("DaemonSet", true),
     ("Deployment", true),
+    ("DestinationRule", true),
     ("EndpointSlice", true),
+    ("GRPCRoute", true),
     ("Gateway", true),
     ("GatewayClass", false),
     ("HTTPRoute", true),
@@ -62,12 +65,19 @@ const KINDS: [(&str, bool); 20] = [
     ("Node", false),
     ("PeerAuthentication", true),
     ("Pod", true),
+    ("ReferenceGrant", true),
     ("ReplicaSet", true),
+    ("RequestAuthentication", true),
     ("Secret", true),
     ("Service", true),
     ("ServiceAccount", true),
     ("ServiceEntry", true),
     ("StatefulSet", true),
+    ("TCPRoute", true),
+    ("TLSRoute", true),
+    ("Telemetry", true),
+    ("TrafficPolicy", true),
+    ("VirtualService", true),
     ("WorkloadEntry", true),
 ];
 

@@ -14,6 +14,7 @@
 //! | [`plan`] | objects → nodes, pods, services with addresses |
 //! | [`world`] | network namespaces, links and routes |
 //! | [`container`], [`pod`] | running what a pod says |
+//! | [`gateways`] | what a Gateway has deployed for it |
 //! | [`kubelet`], [`kubeproxy`] | what the mesh and the nodes are told |
 //! | [`control`], [`client`], [`command`] | orders from other terminals |
 //! | [`system`], [`shop`] | the manifests that are built in |
@@ -25,6 +26,7 @@ pub mod control;
 pub(crate) mod command;
 mod container;
 pub(crate) mod enter;
+mod gateways;
 mod kubelet;
 mod kubeproxy;
 mod load;

@@ -3,7 +3,7 @@
 
 mod replan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::pod::state::PodState;
 use super::pod::{PodChange, PodTask};
 use super::site::Site;
 use super::system::Proxy;
-use super::{kubeproxy, report};
+use super::{gateways, kubeproxy, report};
 
 /// Orders that wait to be taken; callers wait beyond that.
 pub(crate) const ORDERS_MAX: usize = 32;
@@ -44,6 +44,8 @@ pub(crate) enum Order {
     Find { pod: String, container: Option<String>, answer: oneshot::Sender<Result<Found, String>> },
     /// Find the process of one of the mesh's own programs.
     Component { component: String, node: String, answer: oneshot::Sender<Result<Found, String>> },
+    /// Say how many pods a waypoint has.
+    Scale { key: Key, replicas: u64, answer: oneshot::Sender<Result<(), String>> },
     /// Put a new proxy in the place of a node's, without a gap.
     Replace { node: String, answer: oneshot::Sender<Result<String, String>> },
     /// End the lab.
@@ -84,6 +86,12 @@ pub(crate) struct Supervisor {
     rules: BTreeMap<String, ServiceRules>,
     writer: Writer,
     problems: Vec<Problem>,
+    /// What could not be made of Gateways.
+    gateway_problems: Vec<Problem>,
+    /// Gateways and the replicas that somebody asked for by hand.
+    scaled: BTreeMap<Key, u64>,
+    /// Gateways that were given addresses.
+    assigned: BTreeSet<Key>,
     changes: mpsc::Sender<PodChange>,
     changed: mpsc::Receiver<PodChange>,
 }
@@ -104,6 +112,9 @@ impl Supervisor {
             members: BTreeMap::new(),
             rules: BTreeMap::new(),
             problems: Vec::new(),
+            gateway_problems: Vec::new(),
+            scaled: BTreeMap::new(),
+            assigned: BTreeSet::new(),
             changes,
             changed,
         }
@@ -186,6 +197,9 @@ impl Supervisor {
             Order::Component { component, node, answer } => {
                 let _ = answer.send(self.component(&component, &node));
             }
+            Order::Scale { key, replicas, answer } => {
+                let _ = answer.send(self.scale(key, replicas));
+            }
             Order::Replace { node, answer } => {
                 let _ = answer.send(self.replace(&node));
             }
@@ -214,7 +228,7 @@ impl Supervisor {
         }
         self.replan();
         let mine = |problem: &&Problem| problem.file == file;
-        problems.extend(self.plan.problems.iter().filter(mine).cloned());
+        problems.extend(self.plan.problems.iter().chain(&self.gateway_problems).filter(mine).cloned());
         Reply::Changed { lines, problems }
     }
 
@@ -245,6 +259,9 @@ impl Supervisor {
                 kubelet::leaving(&mut documents, &member.plan, &member.state, &self.site.world.pod_path(&member.plan));
             }
         }
+        if self.options.mesh {
+            documents.extend(gateways::statuses(&self.all, &self.plan, &self.slices, &mut self.assigned));
+        }
         if let Err(error) = self.writer.write(documents) {
             tracing::error!(%error, "cannot write the configuration of the mesh");
         }
@@ -265,7 +282,7 @@ impl Supervisor {
         let members = self.members.values().map(|member| (&*member.plan, &member.state, member.leaving));
         let redirection = report::redirection(&self.site.run_dir);
         let mut problems = self.problems.clone();
-        problems.extend(self.plan.problems.iter().cloned());
+        problems.extend(self.plan.problems.iter().chain(&self.gateway_problems).cloned());
         report::status(&self.site, &self.plan, &self.slices, members, &redirection, problems)
     }
 

@@ -205,7 +205,7 @@ fn ztunnel(run_dir: &RunDir, options: &Options, proxy: &Proxy) -> Value {
 
 /// What the user adds to a component's environment; it comes first, so that
 /// the lab's own settings win.
-fn environment(options: &Options, component: &str) -> Vec<Value> {
+pub(crate) fn environment(options: &Options, component: &str) -> Vec<Value> {
     let mine = options.component_env.iter().filter(|(name, ..)| name == component);
     mine.map(|(_, key, value)| json!({ "name": key, "value": value })).collect()
 }

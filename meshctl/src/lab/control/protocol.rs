@@ -63,6 +63,15 @@ pub enum Request {
         /// Which node's.
         node: String,
     },
+    /// Give a waypoint this many pods.
+    Scale {
+        /// The namespace of its Gateway.
+        namespace: String,
+        /// The name of that.
+        name: String,
+        /// How many.
+        replicas: u64,
+    },
     /// Go on when the process that started the lab ends.
     Keep,
     /// End the lab.

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::fds;
 use super::protocol::{Reply, Request};
 use crate::lab::container::{self, spawn};
-use crate::lab::manifest::TEXT_BYTES_MAX;
+use crate::lab::manifest::{Key, TEXT_BYTES_MAX};
 use crate::lab::pod::{self, container::log_file, log};
 use crate::lab::site::Site;
 use crate::lab::supervisor::{Found, Order};
@@ -110,6 +110,11 @@ async fn simple(site: &Site, orders: &mpsc::Sender<Order>, request: Request) -> 
         Request::Replace { node } => {
             let done = ask(orders, |answer| Order::Replace { node, answer }).await;
             done.map(|done| done.map_or_else(refused, |pod| Reply::Replacing { pod }))
+        }
+        Request::Scale { namespace, name, replicas } => {
+            let key = Key::new("Gateway", &namespace, &name);
+            let done = ask(orders, |answer| Order::Scale { key, replicas, answer }).await;
+            done.map(|done| done.map_or_else(refused, |()| Reply::Done))
         }
         Request::Keep => {
             site.kept.store(true, Ordering::Relaxed);

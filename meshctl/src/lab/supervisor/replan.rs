@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{Member, Supervisor};
+use crate::lab::gateways;
 use crate::lab::manifest::{Key, Objects};
 use crate::lab::plan::{self, PodPlan};
 use crate::lab::pod::PodTask;
@@ -31,6 +32,12 @@ impl Supervisor {
             } else {
                 all.insert(key, object);
             }
+        }
+        if self.options.mesh {
+            self.scaled.retain(|key, _| self.objects.contains_key(key));
+            let (made, problems) = gateways::made(&self.objects, &self.options, &self.scaled);
+            all.extend(made);
+            self.gateway_problems = problems;
         }
         self.all = Arc::new(all);
         self.site.set_objects(self.all.clone());
@@ -69,6 +76,16 @@ impl Supervisor {
             let state = PodState::new(&plan);
             self.members.insert(key.clone(), Member { plan, state, task, leaving: false });
         }
+    }
+
+    /// Gives a waypoint this many pods, whatever its Gateway's parameters say.
+    pub(super) fn scale(&mut self, key: Key, replicas: u64) -> Result<(), String> {
+        if !self.objects.contains_key(&key) {
+            return Err(format!("there is no Gateway {}/{}", key.namespace, key.name));
+        }
+        self.scaled.insert(key, replicas);
+        self.replan();
+        Ok(())
     }
 
     pub(super) fn replace(&mut self, node: &str) -> Result<String, String> {
