@@ -18,4 +18,6 @@ pub mod shown;
 pub use call::{Call, CallFailed};
 
 #[cfg(test)]
+pub(crate) mod dial;
+#[cfg(test)]
 mod tests;

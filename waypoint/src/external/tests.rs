@@ -3,6 +3,7 @@
 use super::{
     authorization::{Denied, Subject, Verdict, ask},
     call::{Asking, Call, CallFailed},
+    dial::Dial,
     rate_limit::{self, Said},
     shown::{CannotShow, Part, show},
 };
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use mesh::{
     Identity, ServiceKey,
     route::{
@@ -18,7 +19,6 @@ use mesh::{
         guard::{AuthorizerProtocol, BodyShown, ExternalAuthorizer},
         head::Head,
         limit::{LimitKey, LimitScope},
-        traffic::HttpVersion,
     },
 };
 use proto::{
@@ -40,42 +40,11 @@ use proto::{
     google::rpc::Status,
 };
 use std::{
-    net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tonic::body::Body;
-
-/// Dials one address, whatever the destination.
-struct Dial(SocketAddr);
-
-impl Call for Dial {
-    fn call(&self, asking: Asking) -> BoxFuture<'static, Result<Response<Body>, CallFailed>> {
-        let address = self.0;
-        Box::pin(async move {
-            let failed = |error: &dyn std::error::Error| CallFailed::Unreachable(error.to_string());
-            let stream = TokioIo::new(TcpStream::connect(address).await.map_err(|e| failed(&e))?);
-            let response = match asking.version {
-                HttpVersion::Http2 => {
-                    let made = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await;
-                    let (mut sender, connection) = made.map_err(|e| failed(&e))?;
-                    chassis::task::spawn("test-connection", connection).detach();
-                    sender.send_request(asking.request).await
-                }
-                HttpVersion::Http1 => {
-                    let (mut sender, connection) =
-                        hyper::client::conn::http1::handshake(stream).await.map_err(|e| failed(&e))?;
-                    chassis::task::spawn("test-connection", connection).detach();
-                    let mut request = asking.request;
-                    *request.uri_mut() = request.uri().path_and_query().unwrap().as_str().parse().unwrap();
-                    sender.send_request(request).await
-                }
-            };
-            Ok(response.map_err(|e| failed(&e))?.map(Body::new))
-        })
-    }
-}
 
 /// Says what it was told to say, and keeps what it was asked.
 #[derive(Clone, Default)]

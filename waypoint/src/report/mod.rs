@@ -12,6 +12,7 @@
 pub mod access;
 pub mod attribute;
 pub mod decision;
+mod facts;
 pub mod flags;
 pub mod outcome;
 pub mod party;

@@ -3,7 +3,7 @@
 //! Values come from the view and from proven identities only. What a peer says of itself is never
 //! a label: it would let strangers fill the memory of whoever stores the metrics.
 
-use mesh::{Identity, Str, Workload};
+use mesh::{Identity, Str, Workload, workload::WorkloadType};
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, LazyLock},
@@ -77,6 +77,8 @@ pub struct Facts {
     pub principal: Str,
     /// Cluster.
     pub cluster: Str,
+    /// What kind of owner it has, as traces write it; "" if nobody knows.
+    pub workload_type: &'static str,
 }
 
 impl Party {
@@ -95,6 +97,7 @@ impl Party {
                 namespace: namespace.unwrap_or_else(|| known(&workload.namespace)),
                 principal,
                 cluster: known(&workload.cluster_id),
+                workload_type: kind(workload.workload_type),
             },
             None => Facts {
                 workload: unknown(),
@@ -104,6 +107,7 @@ impl Party {
                 namespace: namespace.unwrap_or_else(unknown),
                 principal,
                 cluster: unknown(),
+                workload_type: "",
             },
         })
     }
@@ -125,6 +129,7 @@ impl Party {
             namespace: word(),
             principal: word(),
             cluster: word(),
+            workload_type: "",
         })
     }
 }
@@ -171,4 +176,13 @@ fn known(text: &Str) -> Str {
 
 fn revision(text: &Str) -> Str {
     if text.is_empty() { "latest".into() } else { text.clone() }
+}
+
+const fn kind(of: WorkloadType) -> &'static str {
+    match of {
+        WorkloadType::Deployment => "deployment",
+        WorkloadType::CronJob => "cronjob",
+        WorkloadType::Pod => "pod",
+        WorkloadType::Job => "job",
+    }
 }

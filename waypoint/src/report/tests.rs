@@ -319,3 +319,23 @@ fn a_refusal_can_be_explained() {
     outcome.details = details::LOCAL_RATE_LIMITED.into();
     assert_eq!(decision::decision(&outcome).unwrap(), "RL;local_rate_limited;HTTPRoute/shop/web/0");
 }
+
+#[test]
+fn a_filter_says_which_requests_get_a_line() {
+    for (filter, written) in [
+        ("response.code == 200", true),
+        ("response.code >= 400 || request.duration > 6", true),
+        ("request.headers['user-agent'].startsWith('curl') && connection.mtls", true),
+        ("source.workload == 'client' && destination.namespace == 'shop' && response.flags == '-'", true),
+        ("request.url_path == '/cart' && request.path.contains('x=1') && request.size == 3", true),
+        ("has(response.grpc_status)", false),
+        ("request.method == 'POST'", false),
+        // Nothing that says too little may write too much, and what cannot be read hides nothing.
+        ("response.code ==", true),
+    ] {
+        let log = Some(AccessLog { disabled: false, filter: Some(filter.into()) });
+        let (telling, complaints) = Telling::of(None, &Telemetry { access_log: log, ..Telemetry::default() }, true);
+        assert_eq!(telling.writes(&outcome()), written, "{filter}");
+        assert_eq!(complaints.is_empty(), !filter.ends_with("=="));
+    }
+}
