@@ -7,3 +7,4 @@ pub mod external;
 pub mod limit;
 pub mod outlier;
 pub mod report;
+pub mod trace;
