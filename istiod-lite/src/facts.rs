@@ -22,8 +22,8 @@ pub use gateway::{Admits, Gateway, GatewayAddress, GatewayClass, Listener};
 pub use guard::{Authorizer, MeshConfig, Provider, RequestAuthentication, Telemetry, TracingAsked};
 pub use policy::{AuthorizationPolicy, MtlsMode, PeerAuthentication, PolicyAction, PolicyCondition, PolicyRule, Term};
 pub use route::{
-    Authorities, BackendTlsPolicy, ConfigMap, Parent, ParentTarget, ReferenceGrant, Remark, Route, RouteKind,
-    RouteRules, by_host, by_name,
+    Authorities, BackendTlsPolicy, BackendTrafficPolicy, ConfigMap, Parent, ParentTarget, ReferenceGrant, Remark,
+    Route, RouteKind, RouteRules, by_host, by_name,
 };
 pub use selector::{LabelAsks, LabelExpression, LabelSelector};
 pub use service::{Distribution, EndpointSlice, Service, ServicePort, SliceEndpoint, TargetPort};
@@ -67,6 +67,8 @@ pub enum Fact {
     ReferenceGrant(Box<ReferenceGrant>),
     /// How a policy of TLS to backends is.
     BackendTlsPolicy(Box<BackendTlsPolicy>),
+    /// How a policy of traffic to backends is.
+    BackendTrafficPolicy(Box<BackendTrafficPolicy>),
     /// How a config map is.
     ConfigMap(Box<ConfigMap>),
     /// How a gateway is.
@@ -138,6 +140,8 @@ pub enum Kind {
     ReferenceGrant,
     /// gateway.networking.k8s.io BackendTLSPolicy.
     BackendTLSPolicy,
+    /// gateway.networking.x-k8s.io XBackendTrafficPolicy.
+    XBackendTrafficPolicy,
     /// v1 ConfigMap.
     ConfigMap,
     /// gateway.networking.k8s.io Gateway.
@@ -182,6 +186,7 @@ impl Fact {
             Self::Route(it) => (it.kind.of_fact(), &it.meta),
             Self::ReferenceGrant(it) => (Kind::ReferenceGrant, &it.meta),
             Self::BackendTlsPolicy(it) => (Kind::BackendTLSPolicy, &it.meta),
+            Self::BackendTrafficPolicy(it) => (Kind::XBackendTrafficPolicy, &it.meta),
             Self::ConfigMap(it) => (Kind::ConfigMap, &it.meta),
             Self::Gateway(it) => (Kind::Gateway, &it.meta),
             Self::GatewayClass(it) => (Kind::GatewayClass, &it.meta),
@@ -209,6 +214,7 @@ impl Fact {
             Self::Telemetry(it) => &it.refused,
             Self::TrafficPolicy(it) => &it.refused,
             Self::MeshConfig(it) => &it.refused,
+            Self::BackendTrafficPolicy(it) => &it.refused,
             Self::Otherwise(fact) => fact.refused(),
             _ => &[],
         }

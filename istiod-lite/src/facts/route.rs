@@ -7,7 +7,7 @@
 use super::{Kind, Meta};
 use mesh::{
     ServiceKey, Str,
-    route::{Destination, HttpRule},
+    route::{Destination, HttpRule, traffic::RetryBudget},
 };
 use std::collections::BTreeMap;
 
@@ -201,6 +201,21 @@ pub enum Authorities {
     ConfigMaps(Vec<Str>),
     /// None that we know.
     Unknown,
+}
+
+/// An XBackendTrafficPolicy: how many of the requests to a service may be further tries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackendTrafficPolicy {
+    /// Name and age.
+    pub meta: Meta,
+    /// The services.
+    pub targets: Vec<Parent>,
+    /// How many; none: it says nothing of it.
+    pub retry_budget: Option<RetryBudget>,
+    /// Why it could not be understood, by field; then it says nothing.
+    pub refused: Vec<Str>,
+    /// What of it does not work as its author hopes.
+    pub remarks: Vec<Remark>,
 }
 
 /// A ConfigMap; of its entries only those under keys that somebody here asks for.

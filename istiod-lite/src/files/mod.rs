@@ -16,7 +16,9 @@ mod services;
 mod value;
 mod workloads;
 
-use crate::facts::{AuthorizationPolicy, Fact, FactKey, Kind, Labels, Meta, PolicyCondition, Remark, RouteKind};
+use crate::facts::{
+    AuthorizationPolicy, BackendTrafficPolicy, Fact, FactKey, Kind, Labels, Meta, PolicyCondition, Remark, RouteKind,
+};
 use chassis::objects::{Object, ObjectKey, Origin};
 use field::{Field, Notes};
 use mesh::Str;
@@ -82,6 +84,7 @@ fn kind(group: &str, kind: &str) -> Option<Kind> {
         ("gateway.networking.k8s.io", "TLSRoute") => Kind::TLSRoute,
         ("gateway.networking.k8s.io", "ReferenceGrant") => Kind::ReferenceGrant,
         ("gateway.networking.k8s.io", "BackendTLSPolicy") => Kind::BackendTLSPolicy,
+        ("gateway.networking.x-k8s.io", "XBackendTrafficPolicy") => Kind::XBackendTrafficPolicy,
         ("", "ConfigMap") => Kind::ConfigMap,
         ("gateway.networking.k8s.io", "Gateway") => Kind::Gateway,
         ("gateway.networking.k8s.io", "GatewayClass") => Kind::GatewayClass,
@@ -100,7 +103,14 @@ fn counts_whole(kind: Kind) -> bool {
     istio::reads(kind)
         || matches!(
             kind,
-            AuthorizationPolicy | PeerAuthentication | HTTPRoute | GRPCRoute | TCPRoute | TLSRoute | BackendTLSPolicy
+            AuthorizationPolicy
+                | PeerAuthentication
+                | HTTPRoute
+                | GRPCRoute
+                | TCPRoute
+                | TLSRoute
+                | BackendTLSPolicy
+                | XBackendTrafficPolicy
         )
 }
 
@@ -186,6 +196,16 @@ fn fact(object: &Object, field: &Field<'_>, notes: &Notes) -> Option<Fact> {
             Fact::Otherwise(Box::new(Fact::BackendTlsPolicy(Box::new(closed))))
         }
         Kind::ConfigMap if istio::is_mesh_config(field, &meta) => return Some(istio::mesh_config(field, meta, notes)),
+        Kind::XBackendTrafficPolicy => {
+            let policy = routes::traffic_policy(field, meta, notes);
+            remark(field, &policy.remarks);
+            if policy.refused.is_empty() {
+                return Some(Fact::BackendTrafficPolicy(Box::new(policy)));
+            }
+            field.at("spec").note("the last good version of this policy stays; without one it says nothing");
+            let closed = BackendTrafficPolicy { retry_budget: None, ..policy };
+            Fact::Otherwise(Box::new(Fact::BackendTrafficPolicy(Box::new(closed))))
+        }
         Kind::ConfigMap => Fact::ConfigMap(Box::new(routes::config_map(field, meta)?)),
     })
 }

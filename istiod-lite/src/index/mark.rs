@@ -36,6 +36,9 @@ impl Index {
             Fact::Route(it) => self.route(&key, Some(*it)),
             Fact::ReferenceGrant(it) => self.grant(&key, Some(*it)),
             Fact::BackendTlsPolicy(it) => self.tell_rules(&key, |told| put(&mut told.tls_policies, &name, Some(*it))),
+            Fact::BackendTrafficPolicy(it) => {
+                self.tell_rules(&key, |told| put(&mut told.backend_traffic_policies, &name, Some(*it)))
+            }
             Fact::ConfigMap(it) => self.tell_rules(&key, |told| put(&mut told.config_maps, &name, Some(*it))),
             Fact::Gateway(it) => self.gateway(&name, Some(*it)),
             Fact::GatewayClass(it) => self.gateway_class(&name, Some(it)),
@@ -64,6 +67,9 @@ impl Index {
                 Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => self.route(&key, None),
                 Kind::ReferenceGrant => self.grant(&key, None),
                 Kind::BackendTLSPolicy => self.tell_rules(&key, |told| put(&mut told.tls_policies, &name, None)),
+                Kind::XBackendTrafficPolicy => {
+                    self.tell_rules(&key, |told| put(&mut told.backend_traffic_policies, &name, None))
+                }
                 Kind::Gateway => self.gateway(&name, None),
                 Kind::GatewayClass => self.gateway_class(&name, None),
                 Kind::ConfigMap => self.tell_rules(&key, |told| {

@@ -6,9 +6,9 @@ use super::{
     naming::{Namer, Naming},
 };
 use crate::facts::{
-    AuthorizationPolicy, BackendTlsPolicy, ConfigMap, DestinationRule, EndpointSlice, FactKey, Gateway, GatewayClass,
-    Kind, Labels, MeshConfig, Namespace, Node, PeerAuthentication, Phase, Pod, ReferenceGrant, RequestAuthentication,
-    Route, Service, ServiceEntry, Telemetry, TrafficPolicy, VirtualService, WorkloadEntry,
+    AuthorizationPolicy, BackendTlsPolicy, BackendTrafficPolicy, ConfigMap, DestinationRule, EndpointSlice, FactKey,
+    Gateway, GatewayClass, Kind, Labels, MeshConfig, Namespace, Node, PeerAuthentication, Phase, Pod, ReferenceGrant,
+    RequestAuthentication, Route, Service, ServiceEntry, Telemetry, TrafficPolicy, VirtualService, WorkloadEntry,
 };
 use mesh::Str;
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +50,7 @@ pub(super) struct Told {
     pub(super) routes: BTreeMap<FactKey, Route>,
     pub(super) grants: BTreeMap<Name, ReferenceGrant>,
     pub(super) tls_policies: BTreeMap<Name, BackendTlsPolicy>,
+    pub(super) backend_traffic_policies: BTreeMap<Name, BackendTrafficPolicy>,
     pub(super) config_maps: BTreeMap<Name, ConfigMap>,
     pub(super) gateways: BTreeMap<Name, Gateway>,
     pub(super) gateway_classes: BTreeMap<Name, GatewayClass>,
@@ -93,6 +94,7 @@ impl Told {
             Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => self.routes.contains_key(key),
             Kind::ReferenceGrant => self.grants.contains_key(&name),
             Kind::BackendTLSPolicy => self.tls_policies.contains_key(&name),
+            Kind::XBackendTrafficPolicy => self.backend_traffic_policies.contains_key(&name),
             Kind::Gateway => self.gateways.contains_key(&name),
             Kind::GatewayClass => self.gateway_classes.contains_key(&name),
             Kind::ConfigMap => self.config_maps.contains_key(&name) || self.mesh_configs.contains_key(&name),

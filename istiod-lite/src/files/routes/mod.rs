@@ -1,4 +1,5 @@
-//! Gateway API: HTTPRoute, GRPCRoute, TCPRoute, TLSRoute, ReferenceGrant, BackendTLSPolicy.
+//! Gateway API: HTTPRoute, GRPCRoute, TCPRoute, TLSRoute, ReferenceGrant, BackendTLSPolicy,
+//! XBackendTrafficPolicy.
 //!
 //! An object counts whole or not at all, as it does behind Kubernetes' own validation: with a field
 //! that is unknown or breaks a rule of the CRD, the last good version stays, and without one a
@@ -9,9 +10,11 @@ mod filters;
 mod http;
 mod refs;
 mod tls;
+mod traffic;
 mod values;
 
 pub(super) use tls::{closed_tls_policy, tls_policy};
+pub(super) use traffic::traffic_policy;
 
 use super::field::{Field, Notes};
 use crate::facts::{ConfigMap, Meta, ReferenceGrant, Remark, Route, RouteKind, RouteRules};
@@ -122,25 +125,33 @@ fn stream(spec: &Field<'_>, server_names: Vec<Str>, reader: &Reader<'_>) -> Rout
     RouteRules::Stream { server_names, backends }
 }
 
+/// Who may point here. An entry with anything that is not understood permits nothing: what it says
+/// could be narrower than what is left of it.
 pub(super) fn reference_grant(object: &Field<'_>, meta: Meta) -> ReferenceGrant {
     let spec = object.at("spec");
-    only(&spec, &["from", "to"]);
-    let group =
-        |field: &Field<'_>| field.at("group").text().map(|group| if &*group == "core" { "".into() } else { group });
-    let from = up_to(&spec.at("from"), 16);
-    let from = from.iter().filter_map(|field| {
-        only(field, &["group", "kind", "namespace"]);
-        Some((group(field)?, required(&field.at("kind"))?, required(&field.at("namespace"))?))
-    });
-    let to = up_to(&spec.at("to"), 16);
-    let to = to.iter().filter_map(|field| {
-        only(field, &["group", "kind", "name"]);
+    let whole = understood(&spec, &["from", "to"]);
+    let group = |field: &Field<'_>| {
+        let group = field.at("group").text()?;
+        Some(if &*group == "core" { Str::default() } else { group })
+    };
+    let entries = |key: &str| if whole { up_to(&spec.at(key), 16) } else { Vec::new() };
+    let from = entries("from").into_iter().filter(|field| understood(field, &["group", "kind", "namespace"]));
+    let from = from
+        .filter_map(|field| Some((group(&field)?, required(&field.at("kind"))?, required(&field.at("namespace"))?)));
+    let to = entries("to").into_iter().filter(|field| understood(field, &["group", "kind", "name"]));
+    let to = to.filter_map(|field| {
         let name = field.at("name");
         // A name that cannot be read must not become every name.
         let name = if name.is_there() { Some(bounded(&name, 253)?) } else { None };
-        Some((group(field)?, required(&field.at("kind"))?, name))
+        Some((group(&field)?, required(&field.at("kind"))?, name))
     });
     ReferenceGrant { from: from.collect(), to: to.collect(), meta }
+}
+
+/// Whether all fields are known; it notes those that are not.
+fn understood(field: &Field<'_>, known: &[&str]) -> bool {
+    only(field, known);
+    field.unknown(known).is_empty()
 }
 
 /// The keys of ConfigMaps that are read; others are nobody's business here.

@@ -22,6 +22,7 @@ mod publish;
 mod reach;
 mod resolve;
 mod tls;
+mod traffic;
 
 pub(in crate::index) use conditions::Conditions;
 pub(in crate::index) use publish::Rules;
@@ -55,20 +56,23 @@ pub(in crate::index) type GatewayContributor = fn(&Scene<'_>, &mut GatewayRules,
 /// Adds how far an object reaches, if it is of one of the kinds that the function knows.
 pub(in crate::index) type ReachOf = fn(&Index, &FactKey, &mut Reach);
 
-/// Who adds to the rules of a service, in this order.
-pub(in crate::index) const CONTRIBUTORS: &[Contributor] = &[gateway_api::contribute, tls::contribute];
+/// Who adds to the rules of a service, in this order. Policies of Gateway API over how a service is
+/// reached come last: they complete what is there.
+pub(in crate::index) const CONTRIBUTORS: &[Contributor] =
+    &[gateway_api::contribute, traffic::contribute, tls::contribute];
 
 /// Who adds to the rules of a Gateway, in this order.
 pub(in crate::index) const GATEWAY_CONTRIBUTORS: &[GatewayContributor] = &[];
 
 /// How far each kind reaches.
-pub(in crate::index) const REACHES: &[ReachOf] = &[gateway_api::reach, tls::reach];
+pub(in crate::index) const REACHES: &[ReachOf] = &[gateway_api::reach, traffic::reach, tls::reach];
 
 /// Says of an object what no service and no Gateway says of it: that there is none for it, say.
 pub(in crate::index) type ObjectConditions = fn(&Index, &FactKey, &mut Conditions);
 
 /// Who says something of objects as such.
-pub(in crate::index) const OBJECT_CONDITIONS: &[ObjectConditions] = &[gateway_api::of_object, tls::of_object];
+pub(in crate::index) const OBJECT_CONDITIONS: &[ObjectConditions] =
+    &[gateway_api::of_object, traffic::of_object, tls::of_object];
 
 /// The key with the mesh's domain, which those who wrote the name did not have to know.
 pub(in crate::index) fn full_key(mesh: &Mesh, key: &ServiceKey) -> ServiceKey {

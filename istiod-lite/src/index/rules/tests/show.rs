@@ -212,7 +212,8 @@ fn traffic(traffic: &Traffic) -> String {
         };
         format!(" tls {}{names} by {roots}", tls.server_name.as_deref().unwrap_or("-"))
     });
-    format!("traffic {port} {}{}", traffic.name, tls.unwrap_or_default())
+    let budget = traffic.retry_budget.map(|it| format!(" tries {} at least {}", it.share.0, it.at_least));
+    format!("traffic {port} {}{}{}", traffic.name, tls.unwrap_or_default(), budget.unwrap_or_default())
 }
 
 /// Without what all hostnames of the cluster end with.

@@ -1,4 +1,4 @@
-//! BackendTLSPolicy: whom it is for, whom it believes, and what of several holds.
+//! BackendTLSPolicy and XBackendTrafficPolicy: whom it is for, whom it believes, and what of several holds.
 
 use super::{shop, show, tell};
 use crate::facts::{Fact, FactKey, Kind};
@@ -155,4 +155,64 @@ fn what_is_not_there_or_not_known_is_told() {
         let told = show::unmet(&shop(&one(target, validation)));
         assert!(told.iter().any(|line| line.contains(expected)), "{told:?}");
     }
+}
+
+fn tries(name: &str, created: &str, spec: &str) -> String {
+    format!(
+        "
+---
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackendTrafficPolicy
+metadata: {{name: {name}, namespace: shop, creationTimestamp: '{created}'}}
+spec: {{targetRefs: [{{{WEB}}}], {spec}}}
+"
+    )
+}
+
+#[test]
+fn a_policy_says_how_many_further_tries_there_may_be() {
+    for (spec, expected, unmet) in [
+        ("retryConstraint: {}", "tries 200000 at least 10", ""),
+        ("retryConstraint: {budget: {percent: 5}, minRetryRate: {count: 3}}", "tries 50000 at least 3", ""),
+        ("retryConstraint: {budget: {interval: 5s}}", "tries 200000 at least 10", "budget.interval: is not honoured"),
+        (
+            "retryConstraint: {}, sessionPersistence: {}",
+            "tries 200000 at least 10",
+            "spec.sessionPersistence: is honoured in",
+        ),
+        (
+            "retryConstraint: {budget: {percent: 101}}",
+            "",
+            "!Accepted/Invalid: spec.retryConstraint.budget.percent: is not",
+        ),
+    ] {
+        let index = shop(&tries("p", "2020-01-01T00:00:00Z", spec));
+        let rules = show::rules(&index);
+        let expected = if expected.is_empty() {
+            String::new()
+        } else {
+            format!("  traffic * XBackendTrafficPolicy/shop/p {expected}")
+        };
+        assert_eq!(rules.get(1).cloned().unwrap_or_default(), expected, "{spec}");
+        let told = show::unmet(&index);
+        assert!(
+            told.len() == usize::from(!unmet.is_empty()) && told.iter().all(|line| line.contains(unmet)),
+            "{told:?}"
+        );
+    }
+    let (old, new) = ("2020-01-01T00:00:00Z", "2021-01-01T00:00:00Z");
+    let two = format!(
+        "{}{}",
+        tries("a", new, "retryConstraint: {}"),
+        tries("b", old, "retryConstraint: {budget: {percent: 1}}")
+    );
+    let index = shop(&format!("{}{two}", one("group: '', kind: Service, name: web, sectionName: http", SYSTEM)));
+    assert_eq!(
+        show::rules(&index)[1..],
+        [
+            "  traffic * XBackendTrafficPolicy/shop/b tries 10000 at least 10",
+            "  traffic 80 XBackendTrafficPolicy/shop/b tls web.example by system tries 10000 at least 10",
+        ]
+    );
+    assert!(show::unmet(&index)[0].contains("XBackendTrafficPolicy/shop/a Service/shop/web: !Accepted/Conflicted"));
 }
