@@ -8,8 +8,9 @@ fn the_page_on_configuration_is_what_the_keys_say() {
         "# Configuration\n\n\
          Each program reads its settings from the environment, all at once, and names every mistake before it ends. Names and\n\
          defaults are Istio's where Istio has them. This page is printed from the definitions in the code; a test compares it.\n\n\
-         ## ztunnel\n\n{}\n## The node agent\n\n{}\n## istiod-lite\n\n{}",
+         ## ztunnel\n\n{}\n## waypoint\n\n{}\n## The node agent\n\n{}\n## istiod-lite\n\n{}",
         table(&ztunnel::config::keys()),
+        table(&waypoint::config::keys()),
         table(&ztunnel::agent::config::ROWS),
         table(&istiod_lite::config::ROWS),
     );

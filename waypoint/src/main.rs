@@ -1,3 +1,5 @@
-//! The program; everything is in the library.
+//! The waypoint.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    waypoint::main(std::env::args_os())
+}

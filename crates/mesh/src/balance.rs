@@ -79,7 +79,7 @@ fn scale(dice: u64, sum: u64) -> u64 {
 }
 
 /// How many leading preferences an endpoint matches; `None` when it may not be used at all.
-fn rank(service: &Service, workload: &Workload, source: Option<&Workload>) -> Option<usize> {
+pub fn rank(service: &Service, workload: &Workload, source: Option<&Workload>) -> Option<usize> {
     let wanted = &service.load_balancing.routing_preference;
     match service.load_balancing.mode {
         LoadBalancingMode::Unspecified | LoadBalancingMode::Passthrough => Some(0),
@@ -117,7 +117,7 @@ fn shared(scope: Scope, a: &Workload, b: &Workload) -> bool {
 
 /// The endpoint's own port, else the service's target port. A workload that takes tunnels over its
 /// application tunnel serves every port.
-fn port(service: &Service, endpoint: &Endpoint<'_>, dialled: u16) -> Option<u16> {
+pub fn port(service: &Service, endpoint: &Endpoint<'_>, dialled: u16) -> Option<u16> {
     let own = endpoint.ports.get(&dialled).copied();
     let target = || service.ports.get(&dialled).map(|port| port.target_port);
     let tunnel =

@@ -1,0 +1,149 @@
+//! The head of a request as an endpoint gets it. Pure.
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::uri::{PathAndQuery, Scheme};
+use http::{Method, Request, Uri, Version};
+use mesh::route::traffic::HttpVersion;
+use mesh::service::AppProtocol;
+
+use crate::body::Outgoing;
+use crate::serve::form;
+
+/// What an endpoint is asked.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// The method.
+    pub method: Method,
+    /// Host and port.
+    pub authority: String,
+    /// The path.
+    pub path: String,
+    /// What stands after the `?`.
+    pub query: Option<String>,
+    /// The headers, without the host.
+    pub headers: HeaderMap,
+    /// It asks for WebSocket.
+    pub upgrade: Option<HeaderValue>,
+}
+
+/// A rewrite made of a request what cannot be one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no request target")]
+pub struct NoTarget(String);
+
+impl Sent {
+    /// The request in this version of HTTP.
+    pub fn request(&self, version: HttpVersion, body: Outgoing) -> Result<Request<Outgoing>, NoTarget> {
+        let target = form::path_and_query(&self.path, self.query.as_deref());
+        let wrong = |_| NoTarget(target.chars().take(200).collect());
+        let path: PathAndQuery = target.parse().map_err(|error: http::uri::InvalidUri| wrong(error.to_string()))?;
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        let headers = request.headers_mut();
+        *headers = self.headers.clone();
+        let mut parts = http::uri::Parts::default();
+        parts.path_and_query = Some(path);
+        match version {
+            HttpVersion::Http1 => {
+                let host = HeaderValue::from_str(&self.authority).map_err(|error| wrong(error.to_string()))?;
+                headers.insert(header::HOST, host);
+                // In HTTP/1 the word stands among what `connection` names.
+                if headers.remove(header::TE).is_some() && self.upgrade.is_none() {
+                    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+                    headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+                }
+                if let Some(upgrade) = &self.upgrade {
+                    headers.insert(header::UPGRADE, upgrade.clone());
+                    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                }
+            }
+            HttpVersion::Http2 => {
+                headers.remove(header::HOST);
+                parts.scheme = Some(Scheme::HTTP);
+                let authority =
+                    self.authority.parse().map_err(|error: http::uri::InvalidUri| wrong(error.to_string()))?;
+                parts.authority = Some(authority);
+            }
+        }
+        *request.uri_mut() = Uri::from_parts(parts).map_err(|error| wrong(error.to_string()))?;
+        *request.version_mut() = match version {
+            HttpVersion::Http1 => Version::HTTP_11,
+            HttpVersion::Http2 => Version::HTTP_2,
+        };
+        Ok(request)
+    }
+}
+
+/// Which HTTP an endpoint is spoken to. gRPC cannot go over HTTP/1, and WebSocket goes over nothing
+/// else here, whatever is wanted.
+pub fn version(
+    wanted: Option<HttpVersion>,
+    protocol: AppProtocol,
+    caller: Version,
+    grpc: bool,
+    upgrade: bool,
+) -> HttpVersion {
+    if upgrade {
+        return HttpVersion::Http1;
+    }
+    if grpc {
+        return HttpVersion::Http2;
+    }
+    match (wanted, protocol) {
+        (Some(version), _) => version,
+        (None, AppProtocol::Http2 | AppProtocol::Grpc) => HttpVersion::Http2,
+        (None, AppProtocol::Http11) => HttpVersion::Http1,
+        (None, AppProtocol::Unknown | AppProtocol::Tcp | AppProtocol::Tls) => match caller {
+            Version::HTTP_2 => HttpVersion::Http2,
+            _ => HttpVersion::Http1,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_spoken_to_as_its_port_and_policy_want() {
+        let (one, two) = (HttpVersion::Http1, HttpVersion::Http2);
+        for (wanted, protocol, caller, grpc, upgrade, expected) in [
+            (None, AppProtocol::Unknown, Version::HTTP_11, false, false, one),
+            (None, AppProtocol::Unknown, Version::HTTP_2, false, false, two),
+            (None, AppProtocol::Http11, Version::HTTP_2, false, false, one),
+            (None, AppProtocol::Http11, Version::HTTP_2, true, false, two),
+            (None, AppProtocol::Grpc, Version::HTTP_11, false, false, two),
+            (Some(one), AppProtocol::Http2, Version::HTTP_2, false, false, one),
+            (Some(two), AppProtocol::Http11, Version::HTTP_11, false, true, one),
+        ] {
+            assert_eq!(
+                version(wanted, protocol, caller, grpc, upgrade),
+                expected,
+                "{wanted:?} {protocol:?} {caller:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_version_names_its_host_in_its_own_way() {
+        let sent = Sent {
+            method: Method::GET,
+            authority: "web:80".into(),
+            path: "/a".into(),
+            query: Some("b".into()),
+            headers: HeaderMap::from_iter([(header::TE, HeaderValue::from_static("trailers"))]),
+            upgrade: None,
+        };
+        let one = sent.request(HttpVersion::Http1, Outgoing::Empty).expect("a request");
+        assert_eq!(
+            (one.uri().to_string(), &one.headers()["host"]),
+            ("/a?b".into(), &HeaderValue::from_static("web:80"))
+        );
+        assert_eq!(one.headers()["connection"], "te");
+        let two = sent.request(HttpVersion::Http2, Outgoing::Empty).expect("a request");
+        assert_eq!(two.uri().to_string(), "http://web:80/a?b");
+        assert!(!two.headers().contains_key("host") && !two.headers().contains_key("connection"));
+        let broken = Sent { path: "/a b".into(), ..sent };
+        assert!(broken.request(HttpVersion::Http1, Outgoing::Empty).is_err());
+    }
+}

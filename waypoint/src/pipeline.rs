@@ -1,0 +1,326 @@
+//! A request, from its head to its last byte: the phases, in order.
+//!
+//! The order is Istio's where it can be seen: tokens before policies (a policy may ask for claims),
+//! policies before routes (what may not pass is not told whether there is a route), and rate limits
+//! of everything before those of the rule. Each phase gives way to the next, or answers.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::header::{HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use mesh::Str;
+use mesh::route::compile::Hit;
+use mesh::route::http::Destination;
+use mesh::route::traffic::Balance;
+use tokio::time::Instant;
+
+use crate::answer::{Answer, Reply, Teller, grpc_status};
+use crate::body::{Passage, Source};
+use crate::context::{Call, Core, dice};
+use crate::phase::again::{self, Body};
+use crate::phase::attempt::{self, Errand, Forwarded};
+use crate::phase::back::Back;
+use crate::phase::head::Sent;
+use crate::phase::{Exchange, admit, fault, mirror, refusal, route, upgrade};
+use crate::report::{Flag, Flags, Outcome, Protocol, Security, details};
+use crate::rules::Prepared;
+use crate::serve::form::{self, BadForm, Wanted};
+use crate::target::Target;
+use crate::upstream::cluster::{Cluster, ClusterKey, Hosts};
+use crate::upstream::failure::TryFailure;
+
+/// How long the endpoint took to begin its answer, in milliseconds.
+const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+/// What a request is told from others by.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The identity of the caller, for the endpoint.
+const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
+/// Serves one request of a tunnel.
+pub async fn serve_request(request: Request<Incoming>, call: &Arc<Call>, core: &Arc<Core>) -> Response<Answer> {
+    let (mut parts, body) = request.into_parts();
+    let view = core.waypoint.view.now();
+    let rules = core.waypoint.rules.of(&view, call.target.service().map(|service| service.key()).as_ref());
+    let passage = Arc::new(Passage::default());
+    let outcome = beginning(&parts, call);
+    let teller = Box::new(Teller::new(outcome, core.clone(), rules.clone(), passage.clone(), Instant::now()));
+    let (grpc, method) = (form::is_grpc(&parts.headers), parts.method.clone());
+    let wanted = match read(&mut parts, call) {
+        Ok(read) => read,
+        Err(bad) => return own(bad_form(&bad), Back::default(), teller, grpc, &method),
+    };
+    let (wanted, upgrade) = wanted;
+    let mut exchange = Exchange {
+        core: core.clone(),
+        call: call.clone(),
+        view,
+        rules: rules.clone(),
+        wanted,
+        headers: parts.headers,
+        version: parts.version,
+        grpc,
+        upgrade,
+        claims: None,
+        passage,
+        back: Back::default(),
+        teller,
+    };
+    let result = phases(&mut exchange, &rules, body).await;
+    let Exchange { back, teller, upgrade, .. } = exchange;
+    match result {
+        Err(reply) => own(reply, back, teller, grpc, &method),
+        Ok(forwarded) => {
+            let caller = upgrade.map(|(_, caller)| caller);
+            passed_on(*forwarded, back, teller, caller, core, &method)
+        }
+    }
+}
+
+/// The phases of a request, in order.
+async fn phases(exchange: &mut Exchange, rules: &Prepared, body: Incoming) -> Result<Box<Forwarded>, Reply> {
+    let verdict = admit::judge(exchange);
+    if !verdict.allowed {
+        return Err(admit::refused(&verdict.reason));
+    }
+    if let Some((policy, provider)) = verdict.ask.first() {
+        return Err(admit::cannot_ask(policy, provider));
+    }
+    let hit = route::select(exchange, rules)?;
+    if let Some(hit) = &hit {
+        let name = format!("{}/{}", hit.route.name, hit.rule.name);
+        exchange.teller.outcome().route = name.into();
+        exchange.back.edits.push(hit.rule.filters.response_headers.clone());
+        if let Some(answer) = route::own_answer(exchange, hit) {
+            return Err(answer);
+        }
+    }
+    fault::befall(exchange, rules, hit.as_ref()).await?;
+    let (errand, body) = prepare(exchange, hit.as_ref(), body)?;
+    let forwarded = attempt::forward(exchange, errand, body).await?;
+    begin_session(exchange, hit.as_ref(), &forwarded);
+    Ok(Box::new(forwarded))
+}
+
+/// What the report knows of a request when it has just come.
+fn beginning(parts: &Parts, call: &Call) -> Outcome {
+    let mut outcome = Outcome::new(SystemTime::now(), call.source.clone(), call.asked.clone());
+    outcome.protocol = Protocol::of(parts.version);
+    outcome.method = parts.method.clone();
+    outcome.path = parts.uri.path_and_query().map_or("/", |target| target.as_str()).into();
+    outcome.headers = parts.headers.clone();
+    outcome.grpc = form::is_grpc(&parts.headers);
+    outcome.downstream_remote = Some(call.from);
+    outcome.downstream_local = call.target.address();
+    outcome.security = Security::MutualTls;
+    outcome.authority = parts
+        .headers
+        .get(http::header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .or_else(|| parts.uri.authority().map(|authority| authority.as_str()))
+        .unwrap_or_default()
+        .into();
+    let head: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    outcome.request_head_bytes = (head + outcome.path.len()) as u64;
+    outcome
+}
+
+type Read = (Wanted, Option<(HeaderValue, hyper::upgrade::OnUpgrade)>);
+
+/// Reads what is asked for, and leaves of the headers what may go on.
+fn read(parts: &mut Parts, call: &Call) -> Result<Read, BadForm> {
+    let default_host = call.target.service().map_or("", |service| &service.hostname);
+    let wanted = Wanted::of(parts, default_host)?;
+    let upgrade = form::strip_hop_by_hop(&mut parts.headers).filter(|_| parts.version == Version::HTTP_11);
+    parts.headers.remove(http::header::HOST);
+    form::sanitise(&mut parts.headers, call.from);
+    let upgrade = upgrade.and_then(|kind| Some((kind, parts.extensions.remove::<hyper::upgrade::OnUpgrade>()?)));
+    Ok((wanted, upgrade))
+}
+
+fn bad_form(bad: &BadForm) -> Reply {
+    let text = bad.to_string();
+    Reply::new(bad.status(), Flag::DownstreamProtocolError.into(), format!("bad_request{{{}}}", text.replace(' ', "_")))
+        .saying(text)
+}
+
+/// Everything that is known before the first try.
+fn prepare<'r>(exchange: &mut Exchange, hit: Option<&Hit<'r>>, body: Incoming) -> Result<(Errand<'r>, Body), Reply> {
+    let (cluster, hosts) = destination(exchange, hit)?;
+    let sent = sent(exchange, hit);
+    let key = match &hosts.traffic.balance {
+        Balance::Consistent { key, .. } => Some(key),
+        _ => None,
+    };
+    let head = exchange.head();
+    let hash = key.and_then(|key| key.of(&head));
+    let session = hit.and_then(|hit| hit.rule.session.as_ref()).and_then(|session| session.asked(&head));
+    let hash = match (key, hash) {
+        (Some(key), None) => {
+            let value = format!("{:016x}", dice());
+            key.cookie_made(&value).map(|cookie| {
+                exchange.back.add("set-cookie", &cookie);
+                mesh::route::hash::of(&value)
+            })
+        }
+        (_, hash) => hash,
+    };
+    let empty = again::is_empty(&body);
+    let copies = hit.map(|hit| mirror::send(exchange, hit, &sent, empty)).unwrap_or_default();
+    let source = Source::new(body, exchange.passage.clone(), copies);
+    let again = exchange.upgrade.is_none();
+    Ok((Errand { cluster, hosts, sent, rule: hit.map(|hit| hit.rule), session, hash }, Body::of(source, empty, again)))
+}
+
+/// Where it goes: to a backend of its rule by lot, or where it was sent.
+fn destination(exchange: &mut Exchange, hit: Option<&Hit<'_>>) -> Result<(Arc<Cluster>, Arc<Hosts>), Reply> {
+    let waypoint = exchange.core.waypoint.clone();
+    let place = waypoint.place(&exchange.view);
+    let key = match (&exchange.call.target, hit) {
+        (Target::Workload { workload, address }, _) => {
+            let found = waypoint.clusters.of_workload(workload, *address);
+            return found.ok_or_else(|| refusal::reply(&TryFailure::NoEndpoint));
+        }
+        (Target::Service { service, port, .. }, None) => {
+            ClusterKey { service: service.key(), port: *port, subset: None }
+        }
+        (Target::Service { .. }, Some(hit)) => {
+            let backend = hit.backend(dice());
+            if let Some(backend) = backend {
+                backend.request_headers.apply(&mut exchange.headers);
+                // Those of the backend come before those of the rule.
+                exchange.back.edits.insert(0, backend.response_headers.clone());
+            }
+            let destination = backend.map(|backend| &backend.destination);
+            destination.and_then(route::cluster_key).ok_or_else(|| no_backend(destination))?
+        }
+    };
+    waypoint.clusters.of(&key, &place).ok_or_else(|| {
+        let flags = Flag::NoCluster.into();
+        Reply::new(StatusCode::SERVICE_UNAVAILABLE, flags, details::CLUSTER_NOT_FOUND).saying("no such destination")
+    })
+}
+
+fn no_backend(destination: Option<&Destination>) -> Reply {
+    let reply = Reply::new(StatusCode::INTERNAL_SERVER_ERROR, Flag::NoCluster.into(), details::CLUSTER_NOT_FOUND);
+    match destination {
+        Some(Destination::Invalid { reason }) => Reply { failure: Some(reason.to_string().into()), ..reply },
+        _ => reply,
+    }
+}
+
+/// What its endpoint is asked.
+fn sent(exchange: &mut Exchange, hit: Option<&Hit<'_>>) -> Sent {
+    let rewritten = hit.map(|hit| hit.rewritten(&exchange.head())).unwrap_or_default();
+    let (authority, path) = (rewritten.authority.map(str::to_owned), rewritten.path);
+    if path.is_some()
+        && let Ok(original) = HeaderValue::try_from(exchange.wanted.path_and_query())
+    {
+        exchange.headers.insert("x-envoy-original-path", original);
+    }
+    if let Some(hit) = hit {
+        hit.rule.filters.request_headers.apply(&mut exchange.headers);
+    }
+    let id = exchange.headers.entry(REQUEST_ID).or_insert_with(request_id);
+    let id: Str = id.to_str().unwrap_or_default().into();
+    exchange.teller.outcome().request_id = id;
+    let waypoint = &exchange.core.waypoint;
+    let forward = waypoint.settings.forward_client_identity || exchange.rules.gateway.rules().forward_client_identity;
+    if forward {
+        let text = format!("By={};URI={}", waypoint.settings.own.identity, exchange.call.caller);
+        if let Ok(value) = HeaderValue::try_from(text) {
+            exchange.headers.insert(CLIENT_CERT, value);
+        }
+    }
+    Sent {
+        method: exchange.wanted.method.clone(),
+        authority: authority.unwrap_or_else(|| exchange.wanted.authority.clone()),
+        path: path.unwrap_or_else(|| exchange.wanted.path.clone()),
+        query: exchange.wanted.query.clone(),
+        headers: exchange.headers.clone(),
+        upgrade: exchange.upgrade.as_ref().map(|(kind, _)| kind.clone()),
+    }
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn request_id() -> HeaderValue {
+    let bits: u128 = rand::random();
+    let bits = bits & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62;
+    let hex = format!("{bits:032x}");
+    let text = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+}
+
+/// A caller whose session has no endpoint, or another one, is told the one that answered.
+fn begin_session(exchange: &mut Exchange, hit: Option<&Hit<'_>>, forwarded: &Forwarded) {
+    let Some(session) = hit.and_then(|hit| hit.rule.session.as_ref()) else { return };
+    let uid = &*forwarded.host.uid;
+    if session.asked(&exchange.head()).as_deref() != Some(uid) {
+        let (name, value) = session.begun(uid);
+        exchange.back.add(name, &value);
+    }
+}
+
+/// An answer of our own.
+fn own(reply: Reply, back: Back, mut teller: Box<Teller>, grpc: bool, method: &Method) -> Response<Answer> {
+    let outcome = teller.outcome();
+    add_flags(outcome, reply.flags);
+    outcome.details = reply.details.clone();
+    outcome.upstream_failure = reply.failure.clone();
+    let (response, grpc_status) = reply.into_response(grpc);
+    let (mut parts, body) = response.into_parts();
+    back.apply(&mut parts.headers);
+    outcome.status = parts.status.as_u16();
+    outcome.grpc_status = grpc_status;
+    let answer = Answer::whole(body, teller);
+    let answer = if *method == Method::HEAD { answer.without_body() } else { answer };
+    Response::from_parts(parts, answer)
+}
+
+fn add_flags(outcome: &mut Outcome, flags: Flags) {
+    for flag in Flag::ALL.into_iter().filter(|flag| flags.has(*flag)) {
+        outcome.flags.add(flag);
+    }
+}
+
+/// The answer of an endpoint.
+fn passed_on(
+    forwarded: Forwarded,
+    back: Back,
+    mut teller: Box<Teller>,
+    caller: Option<hyper::upgrade::OnUpgrade>,
+    core: &Core,
+    method: &Method,
+) -> Response<Answer> {
+    let (mut parts, received) = forwarded.response.into_parts();
+    let kind = parts.headers.get(http::header::UPGRADE).cloned();
+    form::strip_hop_by_hop(&mut parts.headers);
+    let outcome = teller.outcome();
+    if let Some(time) = outcome.upstream_time {
+        parts.headers.insert(SERVICE_TIME, HeaderValue::from(time.as_millis() as u64));
+    }
+    back.apply(&mut parts.headers);
+    outcome.status = parts.status.as_u16();
+    outcome.details = details::VIA_UPSTREAM.into();
+    outcome.grpc_status = grpc_status(&parts.headers);
+    let head: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    outcome.response_head_bytes = head as u64;
+    for held in forwarded.held {
+        teller.hold(held);
+    }
+    parts.version = Version::HTTP_11;
+    if let (Some(endpoint), Some(caller)) = (forwarded.upgraded, caller) {
+        if let Some(kind) = kind {
+            parts.headers.insert(http::header::UPGRADE, kind);
+            parts.headers.insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        upgrade::relay(caller, endpoint, teller, core);
+        return Response::from_parts(parts, Answer::nothing());
+    }
+    teller.limit(forwarded.idle, forwarded.until);
+    let answer = Answer::received(received, teller);
+    let answer = if *method == Method::HEAD { answer.without_body() } else { answer };
+    Response::from_parts(parts, answer)
+}

@@ -1,0 +1,110 @@
+//! HTTP/1 and HTTP/2 on a tunnel.
+//!
+//! hyper reads and writes the messages; what it lets through and we do not is in [`super::form`]. A
+//! connection ends in order when the process drains, or when it is old and there are other replicas
+//! that should get their share.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time::{sleep, timeout};
+
+use super::rewound::Rewound;
+use crate::context::{self, Call, Core};
+use crate::limits::{
+    CONNECTION_AGE_MAX, CONNECTION_GOODBYE, HEAD_BYTES_MAX, HEAD_DEADLINE, HEADERS_MAX, HTTP2_PING,
+    REQUEST_CONNECTION_WINDOW_BYTES, REQUEST_STREAMS_MAX, REQUEST_WINDOW_BYTES, SEND_BUFFER_BYTES,
+};
+use crate::pipeline;
+
+/// HTTP/1.
+pub async fn one(tunnel: Rewound, call: Arc<Call>, core: Arc<Core>) {
+    let goodbye = goodbye(core.clone());
+    let from = call.from;
+    let service = service_fn(move |request| {
+        let (call, core) = (call.clone(), core.clone());
+        Box::pin(async move { Ok::<_, Infallible>(pipeline::serve_request(request, &call, &core).await) })
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(tunnel), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    // The goodbye loses nothing: the connection goes on below.
+    let end = tokio::select! {
+        end = connection.as_mut() => Some(end),
+        () = goodbye => None,
+    };
+    let end = match end {
+        Some(end) => end,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            timeout(CONNECTION_GOODBYE, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = end {
+        tracing::debug!(%from, %error, "a caller's HTTP/1 connection broke");
+    }
+}
+
+/// HTTP/2.
+pub async fn two(tunnel: Rewound, call: Arc<Call>, core: Arc<Core>) {
+    let goodbye = goodbye(core.clone());
+    let from = call.from;
+    let service = service_fn(move |request| {
+        let (call, core) = (call.clone(), core.clone());
+        Box::pin(async move { Ok::<_, Infallible>(pipeline::serve_request(request, &call, &core).await) })
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(REQUEST_STREAMS_MAX)
+        .initial_stream_window_size(REQUEST_WINDOW_BYTES)
+        .initial_connection_window_size(REQUEST_CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .keep_alive_interval(HTTP2_PING.0)
+        .keep_alive_timeout(HTTP2_PING.1)
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(tunnel), service);
+    let mut connection = pin!(connection);
+    let end = tokio::select! {
+        end = connection.as_mut() => Some(end),
+        () = goodbye => None,
+    };
+    let end = match end {
+        Some(end) => end,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            timeout(CONNECTION_GOODBYE, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = end {
+        tracing::debug!(%from, %error, "a caller's HTTP/2 connection broke");
+    }
+}
+
+/// Resolves when a connection is to be ended in order.
+async fn goodbye(core: Arc<Core>) {
+    let waypoint = core.waypoint.clone();
+    drop(core);
+    let old = async {
+        loop {
+            sleep(context::spread(CONNECTION_AGE_MAX.0, CONNECTION_AGE_MAX.1)).await;
+            if waypoint.has_siblings() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = old => {}
+        () = waypoint.draining.cancelled() => {}
+    }
+}

@@ -1,0 +1,197 @@
+//! The connections to endpoints that one core keeps: idle ones of HTTP/1, shared ones of HTTP/2.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use mesh::Str;
+use mesh::route::traffic::{HttpVersion, Pool as Settings};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::Way;
+use crate::body::Outgoing;
+use crate::limits::{IDLE_PER_HOST_MAX, UPSTREAM_IDLE, UPSTREAM_STREAMS_MAX};
+use crate::upstream::cluster::ClusterKey;
+use crate::upstream::failure::TryFailure;
+use crate::upstream::hosts::Place;
+
+/// What two requests must have in common to share a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    cluster: ClusterKey,
+    uid: Str,
+    place: Place,
+    version: HttpVersionKey,
+    /// Which TLS of our own, by its number and name.
+    origination: Option<(u64, Str)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum HttpVersionKey {
+    One,
+    Two,
+}
+
+/// The connections of one core.
+#[derive(Default)]
+pub struct Clients {
+    entries: Mutex<HashMap<Key, Arc<Entry>>>,
+}
+
+pub(super) struct Entry {
+    pub(super) idle: Mutex<Vec<Idle>>,
+    pub(super) shared: Mutex<Vec<Arc<Shared>>>,
+    /// Whoever holds it makes an HTTP/2 connection.
+    pub(super) dialling: Semaphore,
+    /// How many dials failed, and how the last one did.
+    pub(super) failed: AtomicU64,
+    pub(super) failure: Mutex<Option<TryFailure>>,
+}
+
+pub(super) struct Idle {
+    pub(super) sender: http1::SendRequest<Outgoing>,
+    pub(super) life: Life,
+    pub(super) since: Instant,
+}
+
+pub(super) struct Shared {
+    pub(super) sender: http2::SendRequest<Outgoing>,
+    pub(super) streams: AtomicU32,
+    pub(super) served: AtomicU32,
+    pub(super) born: Instant,
+    pub(super) used: Mutex<Instant>,
+}
+
+/// What a connection has behind it.
+#[derive(Clone, Copy)]
+pub(super) struct Life {
+    pub(super) born: Instant,
+    pub(super) served: u32,
+}
+
+impl Life {
+    pub(super) fn over(&self, settings: &Settings) -> bool {
+        settings.requests_per_connection.is_some_and(|most| most > 0 && self.served >= most)
+            || settings.age_max.is_some_and(|most| self.born.elapsed() >= most)
+    }
+}
+
+impl Clients {
+    pub(super) fn entry(&self, way: &Way<'_>) -> Arc<Entry> {
+        let origination = way.hosts.origination.as_ref();
+        let key = Key {
+            cluster: way.cluster.key.clone(),
+            uid: way.host.uid.clone(),
+            place: way.host.place.clone(),
+            version: match way.version {
+                HttpVersion::Http1 => HttpVersionKey::One,
+                HttpVersion::Http2 => HttpVersionKey::Two,
+            },
+            origination: origination.map(|own| (own.number(), own.name(way.server_name).into())),
+        };
+        lock(&self.entries).entry(key).or_default().clone()
+    }
+
+    /// Closes an idle connection of a destination, so that another one may be made.
+    pub(super) fn evict_idle(&self, cluster: &ClusterKey) {
+        let entries: Vec<_> = {
+            let entries = lock(&self.entries);
+            entries.iter().filter(|(key, _)| key.cluster == *cluster).map(|(_, entry)| entry.clone()).collect()
+        };
+        let _closed = entries.iter().find_map(|entry| lock(&entry.idle).pop());
+    }
+
+    /// Closes what was idle for long, and forgets endpoints without connections.
+    pub fn sweep(&self, idle: impl Fn(&ClusterKey) -> Option<Duration>) {
+        lock(&self.entries).retain(|key, entry| {
+            let most = idle(&key.cluster).unwrap_or(UPSTREAM_IDLE);
+            lock(&entry.idle).retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < most);
+            lock(&entry.shared).retain(|shared| {
+                let unused = shared.streams.load(Relaxed) == 0 && lock(&shared.used).elapsed() >= most;
+                !shared.sender.is_closed() && !unused
+            });
+            let empty = lock(&entry.idle).is_empty() && lock(&entry.shared).is_empty();
+            // Somebody who is about to dial holds it too.
+            !(empty && Arc::strong_count(entry) == 1)
+        });
+    }
+
+    /// Connections that are kept, idle or shared.
+    pub fn kept(&self) -> usize {
+        lock(&self.entries).values().map(|entry| lock(&entry.idle).len() + lock(&entry.shared).len()).sum()
+    }
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self {
+            idle: Mutex::default(),
+            shared: Mutex::default(),
+            dialling: Semaphore::new(1),
+            failed: AtomicU64::new(0),
+            failure: Mutex::default(),
+        }
+    }
+}
+
+impl Entry {
+    /// The connection that was used last, if one is idle and good.
+    pub(super) fn take(&self, settings: &Settings) -> Option<Idle> {
+        let most = settings.idle_timeout.unwrap_or(UPSTREAM_IDLE);
+        let mut idle = lock(&self.idle);
+        while let Some(last) = idle.pop() {
+            if last.sender.is_ready() && last.since.elapsed() < most && !last.life.over(settings) {
+                return Some(last);
+            }
+        }
+        None
+    }
+
+    pub(super) fn put(&self, idle: Idle) {
+        let mut all = lock(&self.idle);
+        if all.len() < IDLE_PER_HOST_MAX {
+            all.push(idle);
+        }
+    }
+
+    /// A place in a connection that has one.
+    pub(super) fn stream(&self, settings: &Settings) -> Option<Stream> {
+        let most = settings.streams_max.filter(|most| *most > 0).unwrap_or(UPSTREAM_STREAMS_MAX);
+        let mut all = lock(&self.shared);
+        all.retain(|shared| {
+            let life = Life { born: shared.born, served: shared.served.load(Relaxed) };
+            !shared.sender.is_closed() && !life.over(settings)
+        });
+        // A peer that takes fewer at a time lets the others wait in the connection.
+        let free = all.iter().find(|shared| shared.streams.load(Relaxed) < most);
+        free.cloned().map(Stream::enter)
+    }
+}
+
+/// A request on an HTTP/2 connection.
+pub(super) struct Stream {
+    pub(super) connection: Arc<Shared>,
+}
+
+impl Stream {
+    pub(super) fn enter(connection: Arc<Shared>) -> Self {
+        connection.streams.fetch_add(1, Relaxed);
+        connection.served.fetch_add(1, Relaxed);
+        Self { connection }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        *lock(&self.connection.used) = Instant::now();
+        self.connection.streams.fetch_sub(1, Relaxed);
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind these locks is whole after each change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,57 @@
+//! How requests and connections reach an endpoint.
+//!
+//! [`cluster`] (a destination: its endpoints, limits and health) · [`hosts`] (which endpoints there
+//! are) · [`choose`] (which one takes the request) · [`connect`] (a tunnel or a plain connection to
+//! it) · [`origination`] (TLS of our own inside of that) · [`http`] (connections that are used again)
+//! · [`names`] (endpoints that have only a name) · [`failure`] (why it did not work).
+//!
+//! Nothing here decides whether a request may pass, or whether it is tried again.
+
+pub mod choose;
+pub mod cluster;
+pub mod connect;
+pub mod failure;
+pub mod hosts;
+pub mod http;
+mod locality;
+pub mod members;
+pub mod names;
+pub mod origination;
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use hbone::pool::Pool;
+use mesh::Identity;
+use pki::cache::CertificateCache;
+
+use crate::config::Settings;
+use connect::TunnelDial;
+use http::Clients;
+use names::Names;
+
+/// What one core has to reach endpoints with. Connections never cross cores.
+pub struct Upstream {
+    /// Tunnels.
+    pub tunnels: Pool<TunnelDial>,
+    /// HTTP connections.
+    pub clients: Clients,
+    /// Addresses of names.
+    pub names: Names,
+    /// Who we are, to whomever we call.
+    pub own: Identity,
+    /// The address that tunnels are told apart by.
+    pub own_ip: IpAddr,
+}
+
+impl Upstream {
+    /// Without any connection yet.
+    pub fn new(settings: &Settings, certificates: CertificateCache) -> Self {
+        Self {
+            tunnels: Pool::new(TunnelDial { certificates }, settings.tunnels.clone()),
+            clients: Clients::default(),
+            names: Names::default(),
+            own: settings.own.identity.clone(),
+            own_ip: settings.own.ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        }
+    }
+}
