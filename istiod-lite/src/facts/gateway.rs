@@ -15,6 +15,8 @@ pub struct Gateway {
     pub listeners: Vec<Listener>,
     /// Where it can be reached, as whoever deployed it says (`status.addresses`).
     pub addresses: Vec<GatewayAddress>,
+    /// It tells backends who the caller is (`x-forwarded-client-cert`).
+    pub forward_client_identity: bool,
 }
 
 /// A listener of a gateway.

@@ -7,7 +7,11 @@ use crate::facts::{
 
 pub(super) fn gateway(object: &Field<'_>, meta: Meta) -> Gateway {
     let spec = object.at("spec");
+    // What is said for the pods takes the place of what the object says of itself.
+    let pods = spec.at("infrastructure").at("annotations");
+    let annotations = if pods.is_there() { pods } else { object.at("metadata").at("annotations") };
     Gateway {
+        forward_client_identity: annotations.key("ambient.istio.io/xfcc-include-client-identity").is_true(),
         class: spec.at("gatewayClassName").text().unwrap_or_default(),
         listeners: spec.at("listeners").list().iter().map(listener).collect(),
         addresses: object.at("status").at("addresses").list().iter().filter_map(address).collect(),

@@ -35,6 +35,12 @@ impl Index {
         self.binding_of_service(key).map(|(_, binding)| binding.gateways.clone()).unwrap_or_default()
     }
 
+    /// Why traffic to a service goes through no waypoint that serves it, where it names one.
+    pub(super) fn waypoint_trouble(&self, key: &ServiceKey) -> Option<&str> {
+        let (_, binding) = self.binding_of_service(key)?;
+        binding.condition.as_ref().filter(|condition| !condition.status).map(|condition| condition.message.as_str())
+    }
+
     fn binding_of_service(&self, key: &ServiceKey) -> Option<(&Source, &Binding)> {
         let (_, source) = self.winners.get(key)?;
         Some((source, self.bindings.get(source)?))
@@ -52,6 +58,8 @@ impl Index {
         let beside = Told::within(&self.told.gateways, &name.0).map(|(name, _)| name.clone());
         let names: BTreeSet<Name> = beside.chain([name.clone()]).collect();
         self.look_at_gateways(names);
+        let (namespace, name) = name.clone();
+        self.object_changed(&FactKey { kind: Kind::Gateway, namespace, name });
     }
 
     pub(super) fn gateway_class(&mut self, name: &Name, new: Option<GatewayClass>) {

@@ -201,7 +201,7 @@ impl Index {
         }
         self.mark_around(&source);
         let (namespace, name) = name.clone();
-        self.target_changed(&Target::Object(FactKey { kind: Kind::ServiceEntry, namespace, name }));
+        self.object_changed(&FactKey { kind: Kind::ServiceEntry, namespace, name });
     }
 
     fn claim(&mut self, source: &Source, selector: &Labels, claims: impl Fn(&super::Mesh) -> Claims) {

@@ -119,8 +119,9 @@ fn attached(
                 all.get_or_insert_default().extend(ports);
             }
         }
-        let waypoint = if scene.waypoints.is_empty() { MISSING_LABEL } else { "All waypoints resolved" };
-        say(Condition::met("ResolvedWaypoints", "ResolvedWaypoints", waypoint));
+        let trouble = scene.index.waypoint_trouble(service);
+        let missing = || if scene.waypoints.is_empty() { MISSING_LABEL } else { "All waypoints resolved" };
+        say(Condition::met("ResolvedWaypoints", "ResolvedWaypoints", trouble.unwrap_or_else(missing)));
         say(Condition::met("ResolvedRefs", "ResolvedRefs", "All references resolved"));
         for remark in &route.remarks {
             say(Condition::unmet(remark.condition, remark.reason, &*remark.message));

@@ -18,6 +18,7 @@
 mod attach;
 mod conditions;
 mod gateway_api;
+mod gateways;
 mod publish;
 mod reach;
 mod resolve;
@@ -62,10 +63,10 @@ pub(in crate::index) const CONTRIBUTORS: &[Contributor] =
     &[gateway_api::contribute, traffic::contribute, tls::contribute];
 
 /// Who adds to the rules of a Gateway, in this order.
-pub(in crate::index) const GATEWAY_CONTRIBUTORS: &[GatewayContributor] = &[];
+pub(in crate::index) const GATEWAY_CONTRIBUTORS: &[GatewayContributor] = &[gateways::contribute];
 
 /// How far each kind reaches.
-pub(in crate::index) const REACHES: &[ReachOf] = &[gateway_api::reach, traffic::reach, tls::reach];
+pub(in crate::index) const REACHES: &[ReachOf] = &[gateways::reach, gateway_api::reach, traffic::reach, tls::reach];
 
 /// Says of an object what no service and no Gateway says of it: that there is none for it, say.
 pub(in crate::index) type ObjectConditions = fn(&Index, &FactKey, &mut Conditions);
@@ -87,6 +88,11 @@ impl Index {
     pub(in crate::index) fn tell_rules(&mut self, object: &FactKey, put: impl FnOnce(&mut super::told::Told)) {
         self.touch(object);
         put(&mut self.told);
+        self.object_changed(object);
+    }
+
+    /// Looks again at an object that is told differently now, and at those that point to it.
+    pub(in crate::index) fn object_changed(&mut self, object: &FactKey) {
         self.touch(object);
         self.target_changed(&Target::Object(object.clone()));
     }

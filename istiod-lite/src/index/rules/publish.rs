@@ -278,10 +278,10 @@ impl Index {
             false => self.rules.said.insert(object.clone(), new.clone()),
         };
         let old = old.unwrap_or_default();
-        if old != new {
-            let mut all = self.conditions.get(object).cloned().unwrap_or_default();
-            all.retain(|condition| !old.contains(condition));
-            all.extend(new);
+        let before = self.conditions.get(object).cloned().unwrap_or_default();
+        let others = before.iter().filter(|condition| !old.contains(condition) && !new.contains(condition)).cloned();
+        let all: Vec<Condition> = others.chain(new.iter().cloned()).collect();
+        if all != before {
             self.set_conditions(object.clone(), all);
         }
     }

@@ -184,6 +184,7 @@ prop_compose! {
         let listener = Listener { name: "mesh".into(), port: if listens { 15008 } else { 80 }, protocol: "HBONE".into(), admits };
         let address = GatewayAddress::Hostname(format!("wp{n}.ns{ns}.svc.cluster.local").into());
         Fact::Gateway(Box::new(Gateway {
+            forward_client_identity: false,
             meta,
             class: ["istio-waypoint", "istio-waypoint", "own"][class].into(),
             listeners: vec![listener],

@@ -94,6 +94,42 @@ fn without_a_waypoint_rules_go_to_nobody() {
 }
 
 #[test]
+fn a_waypoint_that_is_not_there_is_told() {
+    let mut index = shop(&http("r", &format!("{WEB}\n{TO_API}")));
+    let waypoints = |index: &Index| {
+        let all = show::all_conditions(index);
+        let found = all.into_iter().find(|line| line.contains("ResolvedWaypoints")).unwrap_or_default();
+        found.split("ResolvedWaypoints: ").nth(1).unwrap_or_default().to_owned()
+    };
+    assert_eq!((waypoints(&index).as_str(), show::rules(&index).is_empty()), ("All waypoints resolved", false));
+    index.apply(Fact::Removed(FactKey { kind: Kind::Gateway, namespace: "shop".into(), name: "wp".into() }));
+    assert!(waypoints(&index).starts_with("there is no waypoint shop/wp"), "{}", waypoints(&index));
+    assert_eq!(show::rules(&index), [""; 0]);
+}
+
+#[test]
+fn a_gateway_may_tell_backends_who_calls() {
+    let gateway = |annotation: &str| {
+        format!(
+            "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: wp, namespace: shop, annotations: {{ambient.istio.io/xfcc-include-client-identity: '{annotation}'}}}}
+spec: {{gatewayClassName: istio-waypoint, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}
+"
+        )
+    };
+    let mut index = shop("");
+    let told = |index: &Index| index.gateway_rules().map(|rules| rules.rules().key()).collect::<Vec<_>>();
+    assert_eq!(told(&index), [""; 0], "rules that say nothing are not published");
+    tell(&mut index, &gateway("true"));
+    assert_eq!(told(&index), ["shop/wp"]);
+    assert!(index.gateway_rules().all(|rules| rules.rules().forward_client_identity));
+    tell(&mut index, &gateway("false"));
+    assert_eq!(told(&index), [""; 0]);
+}
+
+#[test]
 fn what_a_backend_may_be() {
     for (backend, expected, unmet) in [
         ("{name: api, port: 8080, weight: 3}", "shop/api.shop:8080×3", ""),
