@@ -116,7 +116,10 @@ impl Borrower {
     /// The owner answered: so many are lent; of none, how long until there are some.
     pub fn granted(&mut self, tokens: u32, next: Option<Duration>, now: Duration) {
         self.asking = false;
-        self.alone = None;
+        if let Some((until, _)) = &mut self.alone {
+            // The share is kept as it is: an owner that comes and goes must not renew it.
+            *until = now;
+        }
         if tokens == 0 {
             // Never and at once are both asked again: the first in a while, the second soon.
             let wait = next.unwrap_or(ALONE).clamp(Duration::from_millis(1), ALONE);

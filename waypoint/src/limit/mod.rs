@@ -20,7 +20,7 @@ mod shared;
 mod table;
 pub mod told;
 
-pub use replicas::{AUTHORITY, BadAsk, LEASE_PATH, Members, Replicas};
+pub use replicas::{AUTHORITY, Alone, BadAsk, LEASE_PATH, Members, Replicas};
 pub use told::{Reason, Refusal, Told};
 
 use crate::external::{

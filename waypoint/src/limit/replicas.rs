@@ -8,7 +8,7 @@ use super::bucket::Rate;
 use crate::external::CallFailed;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use mesh::Str;
+use mesh::{ServiceKey, Str, View, workload::Health};
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 
@@ -34,6 +34,42 @@ pub struct Members {
     pub own: Str,
     /// All of them, ourselves too.
     pub all: Vec<Str>,
+}
+
+impl Members {
+    /// The replicas that are ready: the healthy endpoints of the waypoint's own service. `own` is our
+    /// own uid; while the view does not know us yet we are one of them all the same.
+    pub fn of(view: &View, service: &ServiceKey, own: &Str) -> Self {
+        let endpoints = view.endpoints(service).filter(|endpoint| endpoint.workload.health == Health::Healthy);
+        let mut all: Vec<Str> = endpoints.map(|endpoint| endpoint.workload.uid.clone()).collect();
+        if !all.contains(own) {
+            all.push(own.clone());
+        }
+        all.sort();
+        Self { own: own.clone(), all }
+    }
+}
+
+/// A waypoint of one replica: nobody is ever asked.
+#[derive(Debug)]
+pub struct Alone(Arc<Members>);
+
+impl Alone {
+    /// The only replica.
+    pub fn new(own: Str) -> Self {
+        Self(Arc::new(Members { all: vec![own.clone()], own }))
+    }
+}
+
+impl Replicas for Alone {
+    fn members(&self) -> Arc<Members> {
+        self.0.clone()
+    }
+
+    fn ask(&self, replica: &Str, _: Bytes) -> BoxFuture<'static, Result<Bytes, CallFailed>> {
+        let nobody = CallFailed::Nobody(format!("{replica} is not known"));
+        Box::pin(async { Err(nobody) })
+    }
 }
 
 /// A question.

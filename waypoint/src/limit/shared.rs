@@ -3,7 +3,7 @@
 use super::{
     bucket::Rate,
     lease::{Borrower, Step, lent, owner},
-    limits::{ASKS_MAX, KEYS_MAX, MESSAGE_BYTES_MAX, SHARDS, SWEEP_EVERY, WAIT_MAX},
+    limits::{ASKS_MAX, KEYS_MAX, LOT_TIME, MESSAGE_BYTES_MAX, SHARDS, SWEEP_EVERY, WAIT_MAX},
     replicas::{Ask, BadAsk, Grant, Members, Replicas},
     table::{Left, Table, cut},
 };
@@ -105,6 +105,7 @@ impl SharedLimits {
         let replicas = u32::try_from(members.all.len()).unwrap_or(u32::MAX);
         let entry = self.entry(counted, key, replicas);
         let deadline = Instant::now() + WAIT_MAX;
+        let mut heard = false;
         loop {
             // Enabled before the state is looked at, so that no answer is missed.
             let mut answered = std::pin::pin!(entry.answered.notified());
@@ -121,9 +122,12 @@ impl SharedLimits {
             if passes {
                 return Left { taken: 1, tokens: entry.state().tokens(), next: None, full: None };
             }
-            if timeout_at(deadline, answered).await.is_err() {
-                // The answer is late; until it comes each replica limits by its own share.
-                entry.state().failed(self.now());
+            match timeout_at(deadline, answered).await {
+                Ok(()) => heard = true,
+                // The owner answers, but others who wait here took all that it lends.
+                Err(_) if heard => return Left { taken: 0, tokens: 0, next: Some(LOT_TIME), full: None },
+                // It does not answer; until it does each replica limits by its own share.
+                Err(_) => entry.state().failed(self.now()),
             }
         }
     }

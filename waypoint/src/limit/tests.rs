@@ -303,3 +303,46 @@ async fn a_service_that_does_not_answer_refuses_unless_the_limit_says_otherwise(
     };
     assert!(passed.service_failed && passed.told.is_none());
 }
+
+#[test]
+fn the_ready_endpoints_of_our_own_service_are_the_replicas() {
+    use mesh::{Change, ServiceKey, View, Workload, workload::Health};
+    let service: ServiceKey = "shop/waypoint.shop.svc.cluster.local".parse().unwrap();
+    let workload = |uid: &str, health| {
+        let mut workload = Workload::named(uid);
+        (workload.namespace, workload.health) = ("shop".into(), health);
+        workload.services.insert(service.clone(), Default::default());
+        Change::Workload(Arc::new(workload))
+    };
+    let view = View::default().apply([
+        workload("b", Health::Healthy),
+        workload("c", Health::Unhealthy),
+        workload("a", Health::Healthy),
+    ]);
+    let all = |own: &str| Members::of(&view, &service, &own.into()).all;
+    assert_eq!(all("a"), ["a".into(), "b".into()]);
+    assert_eq!(all("c"), ["a".into(), "b".into(), "c".into()], "we count ourselves");
+}
+
+#[tokio::test]
+async fn a_waypoint_of_one_replica_owns_every_key() {
+    let limiter = Limiter::new(Arc::new(Alone::new("me".into())), own(), Arc::new(NoCall));
+    let limits = [limit("l", LimitScope::Shared, 2)];
+    let passed = [passes(&limiter, &limits, "/").await, passes(&limiter, &limits, "/").await];
+    assert_eq!((passed, passes(&limiter, &limits, "/").await), ([true, true], false));
+}
+
+#[test]
+fn an_owner_that_comes_and_goes_renews_no_share() {
+    use lease::{Borrower, Step};
+    let mut borrower = Borrower::new(rate(30, ms(60_000), 30), 3, ms(0));
+    let (mut now, mut passed) = (0, 0);
+    for _ in 0..10 {
+        assert_eq!(borrower.take(ms(now)), Step::Wait(Some(1)));
+        borrower.failed(ms(now));
+        passed += (0..50).filter(|_| borrower.take(ms(now + 1)) == Step::Pass(None)).count();
+        borrower.granted(0, Some(ms(1)), ms(now + 2));
+        now += 10;
+    }
+    assert_eq!(passed, 10, "a third of the burst, once");
+}
