@@ -1,13 +1,15 @@
 //! How key sets are fetched.
 //!
-//! [`Fetch`] is what the store asks. [`Direct`] goes straight to a server outside the mesh; for
-//! services of the mesh the waypoint's upstream is asked instead.
+//! [`Fetch`] is what the store asks. [`Direct`] goes straight to a server outside the mesh;
+//! [`Through`] asks the waypoint's upstream where the host is a service of the mesh.
 
+use crate::external::{Call, call::Asking};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Request, StatusCode, Uri, header};
+use http::{Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use mesh::route::{Destination, traffic::HttpVersion};
 use rustls::{ClientConfig, RootCertStore};
 use std::{sync::Arc, time::Duration};
 use tokio::{io, net::TcpStream};
@@ -84,6 +86,53 @@ impl Fetch for Direct {
     }
 }
 
+/// Finds the destination that a host and port are, if the mesh knows them.
+pub type Find = dyn Fn(&str, u16) -> Option<Destination> + Send + Sync;
+
+/// Asks services of the mesh by the rules of their destinations, and others directly.
+#[derive(Clone)]
+pub struct Through {
+    call: Arc<dyn Call>,
+    find: Arc<Find>,
+    direct: Direct,
+}
+
+impl std::fmt::Debug for Through {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Through").finish_non_exhaustive()
+    }
+}
+
+impl Through {
+    /// `find` says what is a service of the mesh.
+    pub fn new(call: Arc<dyn Call>, find: Arc<Find>, direct: Direct) -> Self {
+        Self { call, find, direct }
+    }
+}
+
+impl Fetch for Through {
+    fn fetch(&self, uri: Uri) -> BoxFuture<'static, Result<Bytes, FetchFailed>> {
+        let plain = uri.scheme_str() == Some("http");
+        // What is asked by https has its TLS from here to there, whoever carries it: direct.
+        let host = uri.host().filter(|_| plain);
+        let Some(destination) = host.and_then(|host| (self.find)(host, uri.port_u16().unwrap_or(80))) else {
+            return self.direct.fetch(uri);
+        };
+        let call = self.call.clone();
+        Box::pin(async move {
+            let host = uri.authority().map_or("", |authority| authority.as_str()).to_owned();
+            let request = Request::get(uri.clone())
+                .header(header::HOST, host)
+                .header(header::ACCEPT, "application/json")
+                .body(tonic::body::Body::empty());
+            let request = request.map_err(|error| FetchFailed::Uri(error.to_string()))?;
+            let asking = Asking { destination, version: HttpVersion::Http1, request };
+            let response = call.call(asking).await.map_err(|error| FetchFailed::Unreachable(error.to_string()))?;
+            read(response).await
+        })
+    }
+}
+
 async fn get(
     stream: impl io::AsyncRead + io::AsyncWrite + Unpin + Send + 'static,
     uri: &Uri,
@@ -99,6 +148,14 @@ async fn get(
         .body(Empty::<Bytes>::new());
     let request = request.map_err(|error| FetchFailed::Uri(error.to_string()))?;
     let response = sender.send_request(request).await.map_err(failed)?;
+    read(response).await
+}
+
+async fn read<B>(response: Response<B>) -> Result<Bytes, FetchFailed>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     if response.status() != StatusCode::OK {
         return Err(FetchFailed::Status(response.status().as_u16()));
     }

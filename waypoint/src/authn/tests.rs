@@ -1,12 +1,16 @@
 //! Tokens that are made here, with keys that are made here, judged by the rules of Istio.
 
 use super::*;
+use crate::external::dial::Dial;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Uri};
 use jsonwebtoken::{Algorithm, EncodingKey, jwk::Jwk};
-use mesh::route::guard::Keys;
+use mesh::{
+    ServiceKey,
+    route::{Destination, guard::Keys},
+};
 use serde_json::{Value, json};
 use std::{
     collections::VecDeque,
@@ -453,7 +457,8 @@ async fn a_server_is_asked_directly() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let serve = async {
-        for answer in ["HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "HTTP/1.1 302 Found\r\nlocation: /\r\n\r\n"] {
+        let good = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+        for answer in [good, "HTTP/1.1 302 Found\r\nlocation: /\r\n\r\n", good] {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut head = vec![0; 1024];
             let n = stream.read(&mut head).await.unwrap();
@@ -470,6 +475,24 @@ async fn a_server_is_asked_directly() {
         assert_eq!(direct.fetch(uri.clone()).await.unwrap(), "{}");
         assert_eq!(direct.fetch(uri).await, Err(FetchFailed::Status(302)));
         assert!(matches!(direct.fetch("ftp://x/".parse().unwrap()).await, Err(FetchFailed::Uri(_))));
+        let service = ServiceKey { namespace: "a".into(), hostname: "keys.a".into() };
+        let find = move |host: &str, port| {
+            (host == "localhost").then(|| Destination::Service { service: service.clone(), port, subset: None })
+        };
+        let call = Arc::new(Dial(std::net::SocketAddr::from(([127, 0, 0, 1], port))));
+        let through = fetch::Through::new(call, Arc::new(find), direct);
+        let uri = |host: &str| format!("http://{host}:{port}/keys?a=b").parse().unwrap();
+        assert_eq!(through.fetch(uri("localhost")).await.unwrap(), "{}");
+        assert!(matches!(through.fetch("ftp://x/".parse().unwrap()).await, Err(FetchFailed::Uri(_))));
     };
     tokio::join!(serve, ask);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_is_a_trouble(text in ".{0,200}", parts in "[A-Za-z0-9_-]{0,40}\\.[A-Za-z0-9_-]{0,40}\\.[A-Za-z0-9_-]{0,40}") {
+        for text in [&text, &parts] {
+            let _refused = token::Token::parse(text).map(|token| token.is_for(&[], now()));
+        }
+    }
 }

@@ -382,3 +382,18 @@ async fn there_are_so_many_collectors_and_no_more() {
     }
     assert_eq!(tracer.dropped(), 2);
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_header_is_a_trouble(name in "traceparent|b3|x-b3-traceid", text in "[ -~]{0,80}", like in "[0-9a-f]{0,33}-[0-9a-f]{0,17}-[0-9d]{0,3}-?[0-9a-f]{0,17}") {
+        for text in [&text, &like, &format!("00-{like}")] {
+            let given = headers(&[(&name, text), ("x-b3-spanid", SPAN)]);
+            if let Some(context) = Context::of(&given) {
+                let mut passed = given.clone();
+                context.child(7, true).write(Some(&context), &mut passed);
+                let read = Context::of(&passed).expect("what we write can be read");
+                proptest::prop_assert_eq!((read.trace, read.span, read.sampled), (context.trace, 7, Some(true)));
+            }
+        }
+    }
+}
