@@ -10,6 +10,10 @@ pub const WORKLOAD_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a TCP connect may take: Istio's number.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How many replicas of a waypoint one connection tries. The first may just have gone, and the second,
+/// in a rolling update; with three, a caller waits for at most three connects of 10 s.
+pub const WAYPOINT_REPLICAS_TRIED_MAX: usize = 3;
+
 /// How long the TLS handshake of a tunnel that we open may take. Two round trips; a peer that
 /// accepts and then says nothing is to be noticed within 5 s of the first connection.
 pub const TLS_CONNECT_DEADLINE: Duration = Duration::from_millis(4500);

@@ -45,6 +45,16 @@ pub struct Choice {
 
 /// Chooses an endpoint of `service`, or none when none can take the connection.
 pub fn pick(view: &View, service: &Service, hints: &Hints<'_>) -> Option<Choice> {
+    pick_among(view, service, hints, |_| true)
+}
+
+/// The same among those endpoints that the caller leaves.
+pub fn pick_among(
+    view: &View,
+    service: &Service,
+    hints: &Hints<'_>,
+    left: impl Fn(&Workload) -> bool,
+) -> Option<Choice> {
     let mut best = 0;
     let mut usable: Vec<(&Arc<Workload>, Option<IpAddr>, u16)> = Vec::new();
     for endpoint in view.endpoints(&service.key()) {
@@ -53,7 +63,7 @@ pub fn pick(view: &View, service: &Service, hints: &Hints<'_>) -> Option<Choice>
         let Some(port) = port(service, &endpoint, hints.port) else { continue };
         let Some(address) = address(service, workload, hints) else { continue };
         let healthy = workload.health == Health::Healthy || service.load_balancing.allow_unhealthy;
-        if !healthy || workload.capacity == 0 || (rank < best && !usable.is_empty()) {
+        if !healthy || workload.capacity == 0 || !left(workload) || (rank < best && !usable.is_empty()) {
             continue;
         }
         if rank > best {
@@ -63,10 +73,10 @@ pub fn pick(view: &View, service: &Service, hints: &Hints<'_>) -> Option<Choice>
         usable.push((workload, address, port));
     }
     let weights: u64 = usable.iter().map(|(workload, ..)| u64::from(workload.capacity)).sum();
-    let mut left = scale(hints.dice, weights);
+    let mut rest = scale(hints.dice, weights);
     for (workload, address, port) in usable {
-        match left.checked_sub(u64::from(workload.capacity)) {
-            Some(rest) => left = rest,
+        match rest.checked_sub(u64::from(workload.capacity)) {
+            Some(less) => rest = less,
             None => return Some(Choice { workload: workload.clone(), address, port }),
         }
     }

@@ -235,6 +235,24 @@ pub enum DialError {
     Certificate(#[from] CertificateError),
 }
 
+impl Failure {
+    /// Whether another replica of what could not be reached is worth a try: this one gave no answer.
+    /// One that answered, or is not who it should be, has decided.
+    pub fn may_go_better_elsewhere(&self) -> bool {
+        let Self::Tunnel(error) = self else { return false };
+        match error {
+            OpenError::Dial(error) => match &**error {
+                DialError::Connect(_) | DialError::ConnectDeadline(_) | DialError::TlsDeadline(_) => true,
+                DialError::Tls(error) => matches!(error, HandshakeError::Io(_)),
+                DialError::Certificate(_) => false,
+            },
+            OpenError::DialDeadline(_) | OpenError::Begin(_) | OpenError::Full => true,
+            OpenError::Broken(_) | OpenError::AnswerDeadline(_) => true,
+            OpenError::Refused(_) => false,
+        }
+    }
+}
+
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         match error {
@@ -257,4 +275,31 @@ impl From<ConnectError> for DialError {
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::StatusCode;
+
+    #[test]
+    fn only_where_nobody_answered_another_replica_may_do_better() {
+        let dial = |error| Failure::Tunnel(OpenError::Dial(Arc::new(error)));
+        let broken = || io::Error::from(io::ErrorKind::ConnectionReset);
+        for (failure, expected) in [
+            (dial(DialError::Connect(broken())), true),
+            (dial(DialError::ConnectDeadline(CONNECT_DEADLINE)), true),
+            (dial(DialError::TlsDeadline(TLS_CONNECT_DEADLINE)), true),
+            (dial(DialError::Tls(HandshakeError::Io(broken()))), true),
+            (dial(DialError::Tls(HandshakeError::NoCertificate)), false),
+            (dial(DialError::Certificate(CertificateError::TimedOut)), false),
+            (Failure::Tunnel(OpenError::Full), true),
+            (Failure::Tunnel(OpenError::Broken(broken())), true),
+            (Failure::Tunnel(OpenError::Refused(StatusCode::FORBIDDEN)), false),
+            (Failure::Tunnel(OpenError::Refused(StatusCode::SERVICE_UNAVAILABLE)), false),
+            (Failure::PodGone, false),
+        ] {
+            assert_eq!(failure.may_go_better_elsewhere(), expected, "{failure}");
+        }
+    }
 }

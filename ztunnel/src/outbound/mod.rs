@@ -12,11 +12,12 @@ use std::sync::Arc;
 use connect::{Caller, Far, Reached};
 use hbone::head::{Authority, TraceParent};
 use hbone::relay::{Tcp, relay};
-use mesh::Workload;
+use mesh::{Str, Workload};
 use plan::{Asked, Decision, Dice, HBONE_PORT, Plan};
 use tokio::net::TcpStream;
 
 use crate::connection::{Connection, Direction, End, Party};
+use crate::limits::WAYPOINT_REPLICAS_TRIED_MAX;
 use crate::live::Breaker;
 use crate::net::sockets;
 use crate::node::{LocalPod, Node};
@@ -30,41 +31,79 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, pod: Arc<LocalPod>, no
         node.reporter.failed(&connection, &End::Rejected(Reject::UnknownSource));
         return sockets::reset(stream);
     };
-    let (decision, plan) = decide(target, &source, &pod, &node).await;
-    let mut connection = described(client, Some(&source), target, Some((&decision, plan.as_ref().ok())), trace);
-    let plan = match plan {
-        Ok(plan) => plan,
-        Err(end) => {
-            node.reporter.failed(&connection, &end);
-            return sockets::reset(stream);
-        }
-    };
-    let caller = Caller {
-        pod: &pod,
-        workload: &source,
-        client,
-        service: decision.service.as_deref(),
-        destination: decision.destination.as_deref(),
-        trace,
-    };
-    match connect::open(&plan, &caller, &node).await {
-        Ok(reached) => {
-            connection.source.identity = reached.peer.as_ref().map(|_| pod.identity.clone());
-            connection.destination.identity = reached.peer.clone();
-            if connection.destination.workload.is_none() {
-                connection.destination.said = reached.said.clone();
+    let mut tried = Tried::default();
+    loop {
+        let (decision, plan) = decide(target, &source, &pod, &node, &tried).await;
+        let mut connection = described(client, Some(&source), target, Some((&decision, plan.as_ref().ok())), trace);
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(end) => {
+                let (connection, end) = tried.last.unwrap_or((connection, end));
+                node.reporter.failed(&connection, &end);
+                return sockets::reset(stream);
             }
-            carry(stream, reached, connection, &pod, &node).await;
-        }
-        Err(failure) => {
-            node.reporter.failed(&connection, &End::Unreachable(failure));
-            sockets::reset(stream);
+        };
+        let caller = Caller {
+            pod: &pod,
+            workload: &source,
+            client,
+            service: decision.service.as_deref(),
+            destination: decision.destination.as_deref(),
+            trace,
+        };
+        match connect::open(&plan, &caller, &node).await {
+            Ok(reached) => {
+                connection.source.identity = reached.peer.as_ref().map(|_| pod.identity.clone());
+                connection.destination.identity = reached.peer.clone();
+                if connection.destination.workload.is_none() {
+                    connection.destination.said = reached.said.clone();
+                }
+                return carry(stream, reached, connection, &pod, &node).await;
+            }
+            Err(failure) => match tried.next(&decision, &failure) {
+                true => tried.last = Some((connection, End::Unreachable(failure))),
+                false => {
+                    node.reporter.failed(&connection, &End::Unreachable(failure));
+                    return sockets::reset(stream);
+                }
+            },
         }
     }
 }
 
+/// The replicas of a waypoint that one connection has tried. Nothing of the application is sent before
+/// one of them has answered, so another can take its place.
+struct Tried {
+    /// The same for every replica: a connection stays with its share of a canary.
+    waypoint: u64,
+    uids: Vec<Str>,
+    /// How the last one failed; it is told when there is no other.
+    last: Option<(Connection, End)>,
+}
+
+impl Default for Tried {
+    fn default() -> Self {
+        Self { waypoint: rand::random(), uids: Vec::new(), last: None }
+    }
+}
+
+impl Tried {
+    /// Whether another replica is to be tried after this one failed.
+    fn next(&mut self, decision: &Decision, failure: &Failure) -> bool {
+        let Some(replica) = decision.destination.as_ref().filter(|_| decision.replica) else { return false };
+        self.uids.push(replica.uid.clone());
+        failure.may_go_better_elsewhere() && self.uids.len() < WAYPOINT_REPLICAS_TRIED_MAX
+    }
+}
+
 /// Decides, and resolves the name of an endpoint that has no address.
-async fn decide(target: SocketAddr, source: &Workload, pod: &LocalPod, node: &Node) -> (Decision, Result<Plan, End>) {
+async fn decide(
+    target: SocketAddr,
+    source: &Workload,
+    pod: &LocalPod,
+    node: &Node,
+    tried: &Tried,
+) -> (Decision, Result<Plan, End>) {
     let view = node.view.now();
     let is_here = |workload: &Workload| node.without_tunnel(workload).is_some();
     let asked = Asked {
@@ -72,7 +111,8 @@ async fn decide(target: SocketAddr, source: &Workload, pod: &LocalPod, node: &No
         network: &node.settings.network,
         source,
         target,
-        dice: Dice { waypoint: rand::random(), endpoint: rand::random() },
+        dice: Dice { waypoint: tried.waypoint, endpoint: rand::random() },
+        tried: &tried.uids,
         is_here: &is_here,
     };
     let decision = plan::plan(&asked);

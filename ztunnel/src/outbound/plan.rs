@@ -34,6 +34,8 @@ pub struct Asked<'a> {
     pub target: SocketAddr,
     /// All chance there is in it.
     pub dice: Dice,
+    /// Replicas (uids) of the waypoint that could not be reached for this connection.
+    pub tried: &'a [Str],
     /// Whether a workload is a pod that this process proxies for, so that no tunnel is needed.
     pub is_here: &'a (dyn Fn(&Workload) -> bool + Sync),
 }
@@ -54,6 +56,8 @@ pub struct Decision {
     pub service: Option<Arc<Service>>,
     /// The workload to connect to: an endpoint, or the waypoint.
     pub destination: Option<Arc<Workload>>,
+    /// That is a replica of a waypoint; another would do as well.
+    pub replica: bool,
     /// Where to go.
     pub plan: Result<Plan, Reject>,
 }
@@ -162,15 +166,15 @@ impl Decision {
     fn step(service: Option<&Arc<Service>>, step: Step) -> Self {
         let service = service.cloned();
         match step {
-            Ok((destination, plan)) => Self { service, destination, plan: Ok(plan) },
-            Err((destination, reject)) => Self { service, destination, plan: Err(reject) },
+            Ok((destination, plan)) => Self { service, destination, replica: false, plan: Ok(plan) },
+            Err((destination, reject)) => Self { service, destination, replica: false, plan: Err(reject) },
         }
     }
 }
 
 fn to_service(asked: &Asked<'_>, service: &Arc<Service>) -> Decision {
     if let Some(waypoint) = waypoint_of(service, asked.dice.waypoint) {
-        return Decision::step(Some(service), through(asked, waypoint));
+        return Decision { replica: true, ..Decision::step(Some(service), through(asked, waypoint)) };
     }
     let hints = Hints {
         source: Some(asked.source),
@@ -192,15 +196,17 @@ fn to_service(asked: &Asked<'_>, service: &Arc<Service>) -> Decision {
         (None, Some(hostname)) => Ok(Plan::ResolveFirst { hostname: hostname.clone(), port: choice.port }),
         (None, None) => Err(Reject::NoAddress(workload.uid.clone())),
     };
-    Decision { service: Some(service.clone()), destination: Some(workload), plan }
+    Decision { service: Some(service.clone()), destination: Some(workload), replica: false, plan }
 }
 
 fn to_workload(asked: &Asked<'_>, workload: &Arc<Workload>) -> Decision {
     match &workload.waypoint {
-        Some(waypoint) if !is_part_of(asked, waypoint) => Decision::step(None, through(asked, waypoint)),
+        Some(waypoint) if !is_part_of(asked, waypoint) => {
+            Decision { replica: true, ..Decision::step(None, through(asked, waypoint)) }
+        }
         _ => {
             let plan = to_endpoint(asked, workload, None, asked.target);
-            Decision { service: None, destination: Some(workload.clone()), plan }
+            Decision { service: None, destination: Some(workload.clone()), replica: false, plan }
         }
     }
 }
@@ -253,6 +259,7 @@ fn resolve<'a>(asked: &Asked<'a>, waypoint: &GatewayAddress) -> Option<Reached<'
     let service = match &waypoint.destination {
         Destination::Service(key) => asked.view.service(key)?,
         Destination::Address(at) => match asked.view.workload_by_address(&at.network, at.address) {
+            Some(workload) if asked.tried.contains(&workload.uid) => return None,
             Some(workload) => {
                 let address = Some(SocketAddr::new(at.address, tunnel_port(workload, port)));
                 return Some(Reached { workload: workload.clone(), address, service: None });
@@ -261,7 +268,7 @@ fn resolve<'a>(asked: &Asked<'a>, waypoint: &GatewayAddress) -> Option<Reached<'
         },
     };
     let hints = Hints { source: Some(asked.source), dialled: asked.target.ip(), port, dice: asked.dice.endpoint };
-    let choice = balance::pick(asked.view, service, &hints)?;
+    let choice = balance::pick_among(asked.view, service, &hints, |replica| !asked.tried.contains(&replica.uid))?;
     let port = tunnel_port(&choice.workload, choice.port);
     let address = choice.address.map(|ip| SocketAddr::new(ip, port));
     Some(Reached { workload: choice.workload, address, service: Some(service) })

@@ -41,6 +41,7 @@ fn check_in(text: &str, from: &str, target: &str, expected: &str) {
         source: &source,
         target: target.parse().expect("an address"),
         dice: Dice { waypoint: 0, endpoint: 0 },
+        tried: &[],
         is_here: &is_here,
     };
     assert_eq!(told(&plan(&asked)), expected, "{from} to {target}");
@@ -125,6 +126,53 @@ fn a_waypoint_that_cannot_be_reached_is_never_gone_around() {
 }
 
 #[test]
+fn what_the_control_plane_closed_is_refused_with_its_reason() {
+    // No service can have such a name, so there is never an endpoint.
+    let closed = SHOP.replace("shop/gone.shop.svc.cluster.local", "shop/wp.shop.svc.cluster.local~not-ready");
+    for target in ["10.1.0.11:80", "10.0.0.11:80"] {
+        check_in(&closed, "client", target, "no usable endpoint of waypoint shop/wp.shop.svc.cluster.local~not-ready");
+    }
+}
+
+#[test]
+fn a_waypoint_on_this_node_is_reached_through_a_tunnel_all_the_same() {
+    let here = SHOP.replace("ip=10.0.0.9 node=n2", "ip=10.0.0.9 node=n1");
+    let plain = SHOP.replace("ip=10.0.0.9 node=n2", "ip=10.0.0.9 node=n1 plain");
+    for text in [here, plain] {
+        for target in ["10.1.0.10:80", "10.0.0.7:80"] {
+            let expected = format!("tunnel to wp-1@10.0.0.9:15008 for {target}, expect wp");
+            check_in(&text, "client", target, &expected);
+        }
+    }
+}
+
+#[test]
+fn replicas_of_a_waypoint_share_connections_and_stand_in_for_each_other() {
+    let two = SHOP.replace("pods=wp-1", "pods=wp-1,wp-2") + "pod wp-2 ns=shop sa=wp ip=10.0.0.19 node=n1\n";
+    let view = fixture::view(&two);
+    let source = view.workload_by_address("", "10.0.0.1".parse().expect("an address")).expect("client");
+    let uid = |name: &str| Str::from(format!("Kubernetes//Pod/shop/{name}"));
+    let chosen = |endpoint, tried: &[Str], target: &str| {
+        let target = target.parse().expect("an address");
+        let dice = Dice { waypoint: 0, endpoint };
+        let decision = plan(&Asked { view: &view, network: "", source, target, dice, tried, is_here: &|_| false });
+        assert!(decision.replica, "{decision:?}");
+        decision.destination.as_ref().map_or_else(|| told(&decision), |replica| replica.name.to_string())
+    };
+    // By service, by workload, and by the address of the waypoint's service.
+    for target in ["10.1.0.10:80", "10.0.0.7:80", "10.1.0.12:80"] {
+        let mut both = [chosen(0, &[], target), chosen(u64::MAX, &[], target)];
+        both.sort();
+        assert_eq!(both, ["wp-1", "wp-2"], "{target}");
+        for dice in [0, u64::MAX] {
+            assert_eq!(chosen(dice, &[uid("wp-1")], target), "wp-2", "{target}");
+            assert_eq!(chosen(dice, &[uid("wp-2")], target), "wp-1", "{target}");
+        }
+        assert!(chosen(0, &[uid("wp-1"), uid("wp-2")], target).starts_with("no usable endpoint of waypoint"));
+    }
+}
+
+#[test]
 fn a_waypoint_on_another_network_is_out_of_reach() {
     let away = SHOP.replace("ip=10.0.0.9 node=n2", "ip=10.0.0.9 net=away gateway=away/192.0.2.8");
     let text = "workload Kubernetes//Pod/shop/wp-1 is on network \"away\", which cannot be reached from here";
@@ -144,7 +192,7 @@ fn an_endpoint_with_a_name_is_resolved_first() {
     let source = view.workload_by_address("", "10.0.0.1".parse().expect("an address")).expect("client");
     let target = "10.1.0.5:5432".parse().expect("an address");
     let dice = Dice { waypoint: 0, endpoint: 0 };
-    let asked = Asked { view: &view, network: "", source, target, dice, is_here: &|_| false };
+    let asked = Asked { view: &view, network: "", source, target, dice, tried: &[], is_here: &|_| false };
     let decision = plan(&asked);
     let plan = resolved(&asked, &decision, "192.0.2.1".parse().expect("an address"), 5433);
     assert_eq!(plan, Ok(Plan::Plain { to: "192.0.2.1:5433".parse().expect("an address") }));
