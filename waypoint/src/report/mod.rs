@@ -2,9 +2,9 @@
 //!
 //! Rooms: [`outcome`] (how it ended) · [`flags`] (what went wrong, in Envoy's letters) · [`party`]
 //! (who is at each end) · [`access`] (the line) · [`writer`] (lines out, without anybody waiting) ·
-//! `series` and `scrape` (the counts) · `shape` (what users change of labels) · [`attribute`]
-//! (fields by name) · [`telling`] (what is told of a service's requests) · [`decision`] (a header
-//! that explains a refusal).
+//! `series` and `scrape` (the counts) · `shape` (what users change of labels) · [`attribute`] and
+//! `facts` (fields by name) · [`messages`] (of gRPC, counted) · [`telling`] (what is told of a
+//! service's requests) · [`decision`] (a header that explains a refusal).
 //!
 //! The path of a request does here: one look-up in a map under a lock for reading, some atomic
 //! additions, and one line that is handed to a thread. Nothing here is awaited.
@@ -14,6 +14,7 @@ pub mod attribute;
 pub mod decision;
 mod facts;
 pub mod flags;
+pub mod messages;
 pub mod outcome;
 pub mod party;
 mod scrape;
@@ -23,6 +24,7 @@ pub mod telling;
 pub mod writer;
 
 pub use flags::{Flag, Flags};
+pub use messages::Messages;
 pub use outcome::{Outcome, Protocol, Security, details};
 pub use party::{Asked, Party, Shared};
 pub use series::OpenConnection;

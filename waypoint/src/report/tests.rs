@@ -339,3 +339,21 @@ fn a_filter_says_which_requests_get_a_line() {
         assert_eq!(complaints.is_empty(), !filter.ends_with("=="));
     }
 }
+
+#[test]
+fn messages_are_counted_however_they_are_cut() {
+    let mut body = Vec::new();
+    for length in [0usize, 1, 300, 0, 70_000] {
+        body.push(0);
+        body.extend((length as u32).to_be_bytes());
+        body.resize(body.len() + length, 7);
+    }
+    for step in [1, 2, 3, 5, 7, 4096, body.len()] {
+        let mut messages = messages::Messages::default();
+        body.chunks(step).for_each(|chunk| messages.feed(chunk));
+        assert_eq!(messages.count(), 5, "in steps of {step}");
+    }
+    let mut messages = messages::Messages::default();
+    messages.feed(&[0xff; 4]);
+    assert_eq!(messages.count(), 0, "a prefix that has not come");
+}
