@@ -20,7 +20,7 @@ use super::field::{Field, Notes};
 use crate::facts::{ConfigMap, Meta, ReferenceGrant, Remark, Route, RouteKind, RouteRules};
 use mesh::{
     ServiceKey, Str,
-    route::{Compiled, HttpRoute, ServiceRules, http::Precedence},
+    route::{Compiled, HttpRoute, ServiceRules, Unusable, http::Precedence},
 };
 use std::cell::RefCell;
 use values::{bounded, hostname, only, required, up_to};
@@ -97,8 +97,10 @@ fn check(spec: &Field<'_>, route: &Route) {
         let mut all = ServiceRules { http: vec![alone], ..ServiceRules::of(service.clone()) };
         // Where they point is looked up later.
         crate::index::without_destinations(&mut all);
-        if let Err(unusable) = Compiled::new(all) {
-            field.note(unusable.to_string());
+        if let Err(Unusable { place, reason }) = Compiled::new(all) {
+            // The field says already which rule it is.
+            let place = place.strip_prefix("route, rule 0, ").unwrap_or(&place);
+            field.note(format!("{place}: {reason}"));
         }
     }
 }

@@ -10,7 +10,10 @@ const GOOD: &str = "rules: [{backendRefs: [{name: api, port: 8080}]}]";
 const RULES: &[(&str, &str)] = &[
     ("{matches: [{path: {value: a}}]}", "spec.rules[0].matches[0].path.value: \"a\" is not an absolute path"),
     ("{matches: [{path: {type: Glob, value: /a}}]}", "spec.rules[0].matches[0].path.type: \"Glob\" is none of"),
-    ("{matches: [{path: {type: RegularExpression, value: '('}}]}", "spec.rules[0]: "),
+    (
+        "{matches: [{path: {type: RegularExpression, value: '('}}]}",
+        "spec.rules[0]: match 0, path: \"(\" is no regular expression",
+    ),
     ("{matches: [{method: FETCH}]}", "spec.rules[0].matches[0].method: \"FETCH\" is none of"),
     (
         "{matches: [{headers: [{name: 'a b', value: c}]}]}",
