@@ -20,7 +20,7 @@ pub struct Asking {
     pub destination: Destination,
     /// Which HTTP is spoken: HTTP/2 for gRPC.
     pub version: HttpVersion,
-    /// The request. Its URI has scheme and authority.
+    /// The request. Its URI has a scheme, and the authority that the service sees as host.
     pub request: Request<Body>,
 }
 

@@ -327,6 +327,25 @@ async fn http_server(
     (call, seen)
 }
 
+/// Keeps the URI that it is asked with.
+#[derive(Default)]
+struct Keep(Mutex<Option<http::Uri>>);
+
+impl Call for Keep {
+    fn call(&self, asking: Asking) -> BoxFuture<'static, Result<Response<Body>, CallFailed>> {
+        *self.0.lock().unwrap() = Some(asking.request.uri().clone());
+        Box::pin(async { Ok(Response::new(Body::empty())) })
+    }
+}
+
+#[tokio::test]
+async fn an_http_authorizer_sees_the_host_that_was_asked_for() {
+    let keep = Arc::new(Keep::default());
+    let call: Arc<dyn Call> = keep.clone();
+    judged(&call, &authorizer(http_protocol()), None).await;
+    assert_eq!(keep.0.lock().unwrap().clone().unwrap(), "http://web.shop/check/cart?a=b&token=x");
+}
+
 const ANSWER: &[(&str, &str)] =
     &[("x-user", "u"), ("set-cookie", "a"), ("set-cookie", "b"), ("x-why", "w"), ("location", "/l"), ("x-secret", "s")];
 

@@ -3,7 +3,7 @@
 
 use super::{Changes, Subject, Verdict, denied};
 use crate::external::{
-    call::{Asking, Call, CallFailed, authority, within},
+    call::{Asking, Call, CallFailed, within},
     edit::{Edit, How},
 };
 use bytes::Bytes;
@@ -42,7 +42,9 @@ pub(super) async fn ask(
         return Err(CallFailed::Nobody("it is no HTTP authorizer".into()));
     };
     let path = subject.head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let uri = format!("http://{}{path_prefix}{path}", authority(&authorizer.destination));
+    // It sees the host that the caller asked for, as Envoy's authorizers do; where the request goes
+    // is the destination's to say.
+    let uri = format!("http://{}{path_prefix}{path}", subject.authority);
     let body = subject.body.map(|part| part.bytes.clone()).unwrap_or_default();
     let mut request = Request::builder().method(subject.head.method.clone()).uri(uri);
     if let Some(headers) = request.headers_mut() {
