@@ -48,6 +48,15 @@ const PURE: &[&str] = &[
     "istiod-lite/src/index/",
     "ztunnel/src/outbound/plan",
     "ztunnel/src/inbound/plan",
+    "waypoint/src/adaptive",
+    "waypoint/src/authn/schedule",
+    "waypoint/src/authn/token",
+    "waypoint/src/budget",
+    "waypoint/src/limit/bucket",
+    "waypoint/src/limit/lease",
+    "waypoint/src/outlier",
+    "waypoint/src/trace/context",
+    "waypoint/src/trace/span",
 ];
 
 /// A file tells one story.
