@@ -223,13 +223,14 @@ impl Fact {
 
 impl Kind {
     /// The kinds after which rules of waypoints are named.
-    pub const RULES: [Self; 7] = [
+    pub const RULES: [Self; 8] = [
         Self::HTTPRoute,
         Self::GRPCRoute,
         Self::TCPRoute,
         Self::TLSRoute,
         Self::AuthorizationPolicy,
         Self::VirtualService,
+        Self::DestinationRule,
         Self::TrafficPolicy,
     ];
 }

@@ -58,9 +58,8 @@ impl Index {
                 self.guard(&uid, guards.unwrap_or_default());
                 let (before, after) = (published.get(&uid).map(|workload| of(workload)), workload.as_ref().map(of));
                 let differs = differs(&mut published, uid.clone(), workload);
-                if differs.is_some() {
-                    members.extend(before.into_iter().chain(after).flatten());
-                }
+                // Labels are not published, but subsets go by them.
+                members.extend(before.into_iter().chain(after).flatten());
                 sort(differs, Change::Workload, || Change::RemoveAddress(uid), &mut refer, &mut removed);
             }
             if !published.is_empty() {

@@ -5,6 +5,7 @@ use super::{
     binding::{self, Addressed, Asker, Binding, HBONE_PORT, Serves, Waypoint, Words},
     guard::{Guard, Guards},
     naming::Namer,
+    rules::Target,
     told::{Name, Owner, Source, Told},
 };
 use crate::facts::{
@@ -87,6 +88,7 @@ impl Index {
     /// Sees what gateways are now, and marks who names one that is different.
     fn look_at_gateways(&mut self, names: BTreeSet<Name>) {
         let network = self.network();
+        let mut others = false;
         for name in names {
             let seen = self.told.gateways.get(&name).filter(|gateway| self.is_waypoint(gateway)).map(|gateway| {
                 let class = self.told.gateway_classes.get(&(Str::default(), gateway.class.clone()));
@@ -98,6 +100,7 @@ impl Index {
             if self.waypoints.get(&name) == waypoint.as_ref() {
                 continue;
             }
+            others = true;
             match waypoint {
                 Some(waypoint) => drop(self.waypoints.insert(name.clone(), waypoint)),
                 None => drop(self.waypoints.remove(&name)),
@@ -110,6 +113,9 @@ impl Index {
                 }
             }
             self.mark_guards(|_, waypoint| *waypoint == name);
+        }
+        if others {
+            self.target_changed(&Target::Waypoints);
         }
     }
 

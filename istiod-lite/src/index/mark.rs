@@ -49,9 +49,9 @@ impl Index {
             Fact::RequestAuthentication(it) => {
                 self.tell_rules(&key, |told| put(&mut told.request_authentications, &name, Some(*it)))
             }
-            Fact::Telemetry(it) => self.tell_rules(&key, |told| put(&mut told.telemetries, &name, Some(*it))),
+            Fact::Telemetry(it) => self.tell_of_telling(&key, |told| put(&mut told.telemetries, &name, Some(*it))),
             Fact::TrafficPolicy(it) => self.tell_rules(&key, |told| put(&mut told.traffic_policies, &name, Some(*it))),
-            Fact::MeshConfig(it) => self.tell_rules(&key, |told| put(&mut told.mesh_configs, &name, Some(*it))),
+            Fact::MeshConfig(it) => self.tell_of_telling(&key, |told| put(&mut told.mesh_configs, &name, Some(*it))),
             Fact::Otherwise(fact) => self.tell(*fact),
             Fact::Removed(_) => match key.kind {
                 Kind::Namespace => self.namespace(&name, None),
@@ -72,7 +72,7 @@ impl Index {
                 }
                 Kind::Gateway => self.gateway(&name, None),
                 Kind::GatewayClass => self.gateway_class(&name, None),
-                Kind::ConfigMap => self.tell_rules(&key, |told| {
+                Kind::ConfigMap => self.tell_of_telling(&key, |told| {
                     put(&mut told.config_maps, &name, None);
                     put(&mut told.mesh_configs, &name, None);
                 }),
@@ -81,7 +81,7 @@ impl Index {
                 Kind::RequestAuthentication => {
                     self.tell_rules(&key, |told| put(&mut told.request_authentications, &name, None))
                 }
-                Kind::Telemetry => self.tell_rules(&key, |told| put(&mut told.telemetries, &name, None)),
+                Kind::Telemetry => self.tell_of_telling(&key, |told| put(&mut told.telemetries, &name, None)),
                 Kind::TrafficPolicy => self.tell_rules(&key, |told| put(&mut told.traffic_policies, &name, None)),
             },
         }
@@ -97,6 +97,12 @@ impl Index {
         let name = (key.namespace.clone(), key.name.clone());
         put(&mut self.told.grants, &name, new);
         self.target_changed(&Target::Grants(key.namespace.clone()));
+    }
+
+    /// Takes in something told of what is told of requests.
+    fn tell_of_telling(&mut self, key: &FactKey, put: impl FnOnce(&mut Told)) {
+        self.tell_rules(key, put);
+        self.target_changed(&Target::Telemetries);
     }
 
     fn namespace(&mut self, name: &Name, new: Option<Namespace>) {

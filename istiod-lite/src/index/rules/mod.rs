@@ -17,13 +17,24 @@
 
 mod attach;
 mod conditions;
+mod delegate;
+mod destination_rule;
 mod gateway_api;
 mod gateways;
+mod guards;
+mod hosts;
+mod providers;
 mod publish;
 mod reach;
+mod reading;
 mod resolve;
+mod sections;
+mod targets;
+mod telemetry;
 mod tls;
 mod traffic;
+mod traffic_policy;
+mod virtual_service;
 
 pub(in crate::index) use conditions::Conditions;
 pub(in crate::index) use publish::Rules;
@@ -33,7 +44,7 @@ pub(crate) use resolve::without_destinations;
 use super::{Index, Mesh};
 use crate::facts::FactKey;
 use mesh::{
-    ServiceKey, Str,
+    Service, ServiceKey, Str,
     route::{GatewayRules, ServiceRules},
 };
 
@@ -48,6 +59,13 @@ pub(in crate::index) struct Scene<'a> {
     pub(in crate::index) waypoints: &'a [Str],
 }
 
+impl<'a> Scene<'a> {
+    /// A service as it is published.
+    fn service(&self, key: &ServiceKey) -> Option<&'a Service> {
+        self.index.services.get(key).map(|service| &**service)
+    }
+}
+
 /// Adds what some kinds say to the rules of a service.
 pub(in crate::index) type Contributor = fn(&Scene<'_>, &mut ServiceRules, &mut Conditions);
 
@@ -59,21 +77,52 @@ pub(in crate::index) type ReachOf = fn(&Index, &FactKey, &mut Reach);
 
 /// Who adds to the rules of a service, in this order. Policies of Gateway API over how a service is
 /// reached come last: they complete what is there.
-pub(in crate::index) const CONTRIBUTORS: &[Contributor] =
-    &[gateway_api::contribute, traffic::contribute, tls::contribute];
+pub(in crate::index) const CONTRIBUTORS: &[Contributor] = &[
+    gateway_api::contribute,
+    virtual_service::contribute,
+    destination_rule::contribute,
+    traffic_policy::contribute,
+    guards::contribute,
+    telemetry::contribute,
+    traffic::contribute,
+    tls::contribute,
+];
 
 /// Who adds to the rules of a Gateway, in this order.
-pub(in crate::index) const GATEWAY_CONTRIBUTORS: &[GatewayContributor] = &[gateways::contribute];
+pub(in crate::index) const GATEWAY_CONTRIBUTORS: &[GatewayContributor] = &[
+    gateways::contribute,
+    guards::contribute_to_gateway,
+    traffic_policy::contribute_to_gateway,
+    telemetry::contribute_to_gateway,
+];
 
 /// How far each kind reaches.
-pub(in crate::index) const REACHES: &[ReachOf] = &[gateways::reach, gateway_api::reach, traffic::reach, tls::reach];
+pub(in crate::index) const REACHES: &[ReachOf] = &[
+    gateways::reach,
+    gateway_api::reach,
+    virtual_service::reach,
+    destination_rule::reach,
+    traffic_policy::reach,
+    guards::reach,
+    telemetry::reach,
+    traffic::reach,
+    tls::reach,
+];
 
 /// Says of an object what no service and no Gateway says of it: that there is none for it, say.
 pub(in crate::index) type ObjectConditions = fn(&Index, &FactKey, &mut Conditions);
 
 /// Who says something of objects as such.
-pub(in crate::index) const OBJECT_CONDITIONS: &[ObjectConditions] =
-    &[gateway_api::of_object, traffic::of_object, tls::of_object];
+pub(in crate::index) const OBJECT_CONDITIONS: &[ObjectConditions] = &[
+    gateway_api::of_object,
+    virtual_service::of_object,
+    destination_rule::of_object,
+    traffic_policy::of_object,
+    guards::of_object,
+    telemetry::of_object,
+    traffic::of_object,
+    tls::of_object,
+];
 
 /// The key with the mesh's domain, which those who wrote the name did not have to know.
 pub(in crate::index) fn full_key(mesh: &Mesh, key: &ServiceKey) -> ServiceKey {

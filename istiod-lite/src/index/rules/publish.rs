@@ -26,6 +26,8 @@ pub(in crate::index) struct Rules {
     refused: BTreeMap<FactKey, Vec<Str>>,
     services: BTreeMap<ServiceKey, Built<Compiled>>,
     gateways: BTreeMap<Str, Built<CompiledGateway>>,
+    /// The services of which the rules have something to say of an object.
+    mentions: BTreeMap<FactKey, BTreeSet<ServiceKey>>,
     /// Whose rules send to a service.
     senders: BTreeMap<ServiceKey, BTreeSet<Sender>>,
     published: BTreeMap<ServiceKey, (Arc<Compiled>, Arc<BTreeSet<Str>>)>,
@@ -134,6 +136,10 @@ impl Index {
         for key in services {
             let new = self.build_service(&key);
             let old = self.rules.services.remove(&key).unwrap_or_default();
+            old.conditions.objects().for_each(|object| take(&mut self.rules.mentions, object, &key));
+            for object in new.conditions.objects() {
+                self.rules.mentions.entry(object.clone()).or_default().insert(key.clone());
+            }
             objects.extend(old.conditions.objects().chain(new.conditions.objects()).cloned());
             self.rules.link(&Sender::Service(key.clone()), &old.sends_to, &new.sends_to);
             if old.sends_to != new.sends_to || old.waypoints != new.waypoints {
@@ -266,7 +272,8 @@ impl Index {
         let mut conditions = Conditions::default();
         OBJECT_CONDITIONS.iter().for_each(|of| of(self, object, &mut conditions));
         let reach = self.rules.register.reach(object);
-        for built in reach.services.iter().filter_map(|key| self.rules.services.get(key)) {
+        let mentioning = self.rules.mentions.get(object).into_iter().flatten();
+        for built in mentioning.filter_map(|key| self.rules.services.get(key)) {
             conditions.say_of(object, &built.conditions);
         }
         for built in reach.gateways.iter().filter_map(|key| self.rules.gateways.get(key)) {

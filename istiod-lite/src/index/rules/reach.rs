@@ -23,6 +23,10 @@ pub(in crate::index) enum Target {
     Grants(Str),
     /// The endpoints of a service: which there are, and their labels.
     Members(ServiceKey),
+    /// The waypoints: which there are.
+    Waypoints,
+    /// What is told of requests wherever nobody says something closer.
+    Telemetries,
 }
 
 /// How far an object reaches.

@@ -1,12 +1,15 @@
 //! What routes and policies mean for services: manifests in, rules and conditions out.
 
 mod attachment;
+mod guarded;
 mod history;
+mod reached;
 mod refused;
 mod requests;
 mod show;
 mod streams;
 mod tls;
+mod virtual_services;
 
 use crate::{
     facts::Fact,

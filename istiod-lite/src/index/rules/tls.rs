@@ -64,6 +64,10 @@ pub(super) fn contribute(scene: &Scene<'_>, rules: &mut ServiceRules, conditions
         }
     }
     for (port, (object, tls)) in taken {
+        // A subset that says nothing of its own is reached as the service is.
+        for subset in rules.subsets.iter_mut().filter(|subset| !subset.traffic.is_empty()) {
+            apply(&mut subset.traffic, port, &object.text(), tls.clone());
+        }
         apply(&mut rules.traffic, port, &object.text(), tls);
     }
 }

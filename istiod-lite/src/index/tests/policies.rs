@@ -144,7 +144,8 @@ fn what_node_proxies_cannot_decide_makes_a_policy_stricter() {
         let (index, view) = index(&format!("{PODS}{}", authorization("shop", "p", &spec)));
         let told: Vec<_> = index.conditions().flat_map(|(_, all)| all.iter().map(|one| (&*one.kind, one.status))).collect();
         match condition {
-            PolicyCondition::ForWaypoint => assert_eq!(told, [], "{spec}"),
+            // There is no such waypoint.
+            PolicyCondition::ForWaypoint => assert_eq!(told, [("WaypointAccepted", false)], "{spec}"),
             _ => assert_eq!(told, [("ZtunnelAccepted", condition == PolicyCondition::Accepted)], "{spec}"),
         }
         let conditions: Vec<_> = index.policy_conditions().map(|(meta, condition)| (&*meta.name, condition)).collect();

@@ -327,3 +327,14 @@ fn a_traffic_policy_that_is_not_understood_is_refused_whole() {
         assert!(matches!(super::reading(&text).fact, Some(Fact::Otherwise(_))), "{spec} was taken");
     }
 }
+
+#[test]
+fn the_examples_of_the_documentation_are_understood() {
+    let text = include_str!("../../../../../docs/traffic.md");
+    let examples: Vec<&str> = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(examples.len() >= 3, "there are {}", examples.len());
+    for example in examples {
+        let (_, remarks) = good(example);
+        assert!(remarks.is_empty(), "{remarks:?} in\n{example}");
+    }
+}
