@@ -41,7 +41,9 @@ pub struct Borrower {
     lot: u32,
     got: Duration,
     asking: bool,
+    /// Until when the owner is not asked again, and when it said that there are more tokens.
     refused_until: Duration,
+    more_at: Option<Duration>,
     /// Since the owner did not answer: until when it is not asked, and our own share.
     alone: Option<(Duration, Bucket)>,
     /// When it was last used, to forget who is not.
@@ -72,6 +74,7 @@ impl Borrower {
             got: now,
             asking: false,
             refused_until: zero,
+            more_at: None,
             alone: None,
             used: now,
         }
@@ -103,7 +106,7 @@ impl Borrower {
                 1 => Step::Pass(None),
                 _ => Step::Refuse(share.next()),
             },
-            _ if now < self.refused_until => Step::Refuse(Some(self.refused_until - now)),
+            _ if now < self.refused_until => Step::Refuse(self.more_at.map(|at| at.saturating_sub(now))),
             _ => Step::Wait(self.ask()),
         }
     }
@@ -124,6 +127,7 @@ impl Borrower {
             // Never and at once are both asked again: the first in a while, the second soon.
             let wait = next.unwrap_or(ALONE).clamp(Duration::from_millis(1), ALONE);
             self.refused_until = now + wait;
+            self.more_at = next.map(|next| now.saturating_add(next));
             return;
         }
         if now < self.got + LOT_TIME {

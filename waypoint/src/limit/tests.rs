@@ -346,3 +346,17 @@ fn an_owner_that_comes_and_goes_renews_no_share() {
     }
     assert_eq!(passed, 10, "a third of the burst, once");
 }
+
+#[test]
+fn a_caller_is_told_when_the_owner_has_more_and_the_owner_is_asked_sooner() {
+    use lease::{Borrower, Step};
+    let hour = ms(3_600_000);
+    let mut borrower = Borrower::new(rate(10, hour, 10), 3, ms(0));
+    for (next, told) in [(Some(ms(360_000)), Some(ms(359_900))), (None, None)] {
+        assert_eq!(borrower.take(ms(0)), Step::Wait(Some(1)));
+        borrower.granted(0, next, ms(0));
+        assert_eq!(borrower.take(ms(100)), Step::Refuse(told));
+        assert_eq!(borrower.take(ms(1_000)), Step::Wait(Some(1)), "the limit may have changed meanwhile");
+        borrower = Borrower::new(rate(10, hour, 10), 3, ms(0));
+    }
+}
