@@ -194,13 +194,22 @@ fn show(change: &Change) -> String {
 
 impl Heard {
     fn listen(control_plane: ControlPlane) -> Self {
+        Self::listen_as(control_plane, client::Config::new(Node::ztunnel(None, "ztunnel-n1", "istio-system", "n1")))
+    }
+
+    /// What the waypoint `wp` of the shop is told.
+    fn listen_as_waypoint(control_plane: ControlPlane) -> Self {
+        let node = Node::waypoint(None, "wp", "shop", "wp", "cluster.local");
+        Self::listen_as(control_plane, client::Config::waypoint(node))
+    }
+
+    fn listen_as(control_plane: ControlPlane, config: client::Config) -> Self {
         let (send, batches) = mpsc::unbounded_channel();
         let dial = move || {
             let control_plane = control_plane.clone();
             async move { Ok((control_plane.channel()?, control_plane.metadata()?)) }
         };
-        let node = Node::ztunnel(None, "ztunnel-n1", "istio-system", "n1");
-        let config = client::Config { backoff_max: Duration::from_millis(100), ..client::Config::new(node) };
+        let config = client::Config { backoff_max: Duration::from_millis(100), ..config };
         let _task = chassis::task::spawn("client", client::run(config, dial, Ear(send), Arc::new(())));
         Self { batches, _task }
     }
@@ -340,6 +349,57 @@ async fn only_node_proxies_are_told() {
         let told = timeout(Duration::from_millis(300), heard.batches.recv()).await;
         assert!(told.is_err(), "a stranger was told {told:?}");
     }
+    server.stop().await;
+}
+
+const WAYPOINT: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: wp, namespace: shop}
+spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+status: {addresses: [{type: Hostname, value: wp.shop.svc.cluster.local}]}
+---";
+
+fn route(to: &str) -> String {
+    format!(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: r, namespace: shop}}
+spec:
+  parentRefs: [{{group: '', kind: Service, name: web}}]
+  rules: [{{backendRefs: [{to}]}}]
+"
+    )
+}
+
+#[tokio::test]
+async fn a_waypoint_is_told_the_rules_of_what_it_serves() {
+    let rules = "rules of service shop/web.shop.svc.cluster.local";
+    let site = Site::new();
+    let service = SERVICE.replace("namespace: shop}", "namespace: shop, labels: {istio.io/use-waypoint: wp}}");
+    site.write("shop.yaml", &(pod("web", "10.0.0.3", "n1") + &pod("wp", "10.0.0.4", "n1") + WAYPOINT + &service));
+    site.write("route.yaml", &route("{name: web, port: 80}"));
+    let server = site.serve().await;
+    let mut node = Heard::listen(site.ztunnel(&server));
+    let first = node.until("synced").await;
+    assert!(!first.iter().any(|line| line.contains("rules")), "a node proxy was told of rules: {first:#?}");
+
+    let mut waypoint = Heard::listen_as_waypoint(site.control_plane(&server, "shop", "wp", "wp"));
+    let first = waypoint.until("synced").await;
+    assert!(first.contains(&rules.to_owned()), "{first:#?}");
+    site.write("route.yaml", &route("{name: web, port: 80, weight: 2}"));
+    waypoint.until(rules).await;
+
+    // What cannot be understood changes nothing; what is gone is taken back.
+    site.write("route.yaml", &route("{name: web}"));
+    let problems = problems(&server, "HTTPRoute shop/r").await;
+    assert!(problems.contains("spec.rules[0].backendRefs[0].port"), "{problems}");
+    let status = server.get(server.addresses.ready, "/debug/status").await;
+    assert!(status.contains("the last good version stays"), "{status}");
+    std::fs::remove_file(site.config.path().join("route.yaml")).expect("it is there");
+    let rest = waypoint.until("no rules of service shop/web.shop.svc.cluster.local").await;
+    assert!(!rest.contains(&rules.to_owned()), "{rest:#?}");
     server.stop().await;
 }
 
