@@ -32,6 +32,9 @@ enum Command {
     /// The node proxy (as in its own image).
     #[command(disable_help_flag = true)]
     Ztunnel(Rest),
+    /// The waypoint (as in its own image).
+    #[command(disable_help_flag = true)]
+    Waypoint(Rest),
     /// The node agent (as in its own image).
     #[command(disable_help_flag = true)]
     Agent(Rest),
@@ -58,6 +61,7 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
         Command::Zc(zc) => zc::run(zc),
         Command::App(app) => app::run(app),
         Command::Ztunnel(rest) => return ztunnel::main(named("ztunnel", rest)),
+        Command::Waypoint(rest) => return waypoint::main(named("waypoint", rest)),
         Command::Agent(rest) => return ztunnel::agent::main(named("agent", rest)),
         Command::Istiod(rest) => return istiod_lite::main(named("istiod-lite", rest)),
     };

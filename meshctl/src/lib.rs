@@ -1,12 +1,12 @@
 //! One program for people: `meshctl`, the command line of the mesh, and
 //! `meshctl lab`, the whole mesh on one machine.
 //!
-//! It is a multi-call binary: `meshctl ztunnel`, `meshctl agent`,
-//! `meshctl istiod` and `meshctl app …` are the programs the lab starts, so
+//! It is a multi-call binary: `meshctl ztunnel`, `meshctl waypoint`,
+//! `meshctl agent`, `meshctl istiod` and `meshctl app …` are the programs the lab starts, so
 //! that one file is all that has to be built and all that runs.
 //!
 //! What is absent: nothing here speaks the mesh's protocols. The data path is
-//! in `ztunnel`, the control plane in `istiod-lite`; this crate starts them
+//! in `ztunnel` and `waypoint`, the control plane in `istiod-lite`; this crate starts them
 //! and shows what they say.
 
 pub mod app;

@@ -151,10 +151,13 @@ pub(crate) fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
             let lab = Lab::attach(&status.which.name)?;
             let report = lab.status()?;
             let text = if status.json { serde_json::to_string_pretty(&report)? } else { show::status(&report) };
-            println!("{}", text.trim_end());
+            let mut text = format!("{}\n", text.trim_end());
             if !status.json && report.pods.iter().any(|pod| pod.name == "istiod-0" && pod.is_ready) {
-                print!("\n{}", conditions::table(&lab.conditions()?));
+                text = format!("{text}\n{}", conditions::table(&lab.conditions()?));
             }
+            // Whoever reads may stop in the middle.
+            let _closed =
+                io::stdout().write_all(text.trim_end().as_bytes()).and_then(|()| io::stdout().write_all(b"\n"));
             Ok(ExitCode::SUCCESS)
         }
         What::Scale(scale) => {
