@@ -159,6 +159,9 @@ fn fact(object: &Object, field: &Field<'_>, notes: &Notes) -> Option<Fact> {
         Kind::AuthorizationPolicy => {
             let policy = policies::authorization(field, meta);
             if notes.is_empty() {
+                istio::authorization(field, &policy);
+            }
+            if notes.is_empty() {
                 let condition = policy.condition();
                 if !matches!(condition, PolicyCondition::Accepted | PolicyCondition::ForWaypoint) {
                     field.at("spec").note(condition.to_string());

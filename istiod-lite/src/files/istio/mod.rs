@@ -13,7 +13,10 @@ mod request_authentication;
 mod stream;
 mod telemetry;
 mod traffic_policy;
+mod trial;
 mod virtual_service;
+
+pub(super) use trial::authorization;
 
 use super::field::{Field, Notes};
 use crate::facts::{
@@ -40,12 +43,18 @@ pub(super) fn fact(kind: Kind, object: &Field<'_>, meta: Meta, notes: &Notes) ->
     let fact = match kind {
         Kind::VirtualService => {
             let read = virtual_service::virtual_service(object, meta);
+            if notes.is_empty() {
+                trial::virtual_service(object, &read);
+            }
             let (refused, unheeded) = said(notes);
             let read = if refused.is_empty() { read } else { VirtualService { meta: read.meta, ..Default::default() } };
             Fact::VirtualService(Box::new(VirtualService { refused, unheeded, ..read }))
         }
         Kind::DestinationRule => {
             let read = destination_rule::destination_rule(object, meta);
+            if notes.is_empty() {
+                trial::destination_rule(object, &read);
+            }
             let (refused, unheeded) = said(notes);
             let read =
                 if refused.is_empty() { read } else { DestinationRule { meta: read.meta, ..Default::default() } };
@@ -59,12 +68,18 @@ pub(super) fn fact(kind: Kind, object: &Field<'_>, meta: Meta, notes: &Notes) ->
         }
         Kind::Telemetry => {
             let read = telemetry::telemetry(object, meta);
+            if notes.is_empty() {
+                trial::telemetry(object, &read);
+            }
             let (refused, unheeded) = said(notes);
             let read = if refused.is_empty() { read } else { Telemetry { meta: read.meta, ..Default::default() } };
             Fact::Telemetry(Box::new(Telemetry { refused, unheeded, ..read }))
         }
         Kind::TrafficPolicy => {
             let read = traffic_policy::traffic_policy(object, meta);
+            if notes.is_empty() {
+                trial::traffic_policy(object, &read);
+            }
             let (refused, unheeded) = said(notes);
             let read = if refused.is_empty() { read } else { TrafficPolicy { meta: read.meta, ..Default::default() } };
             Fact::TrafficPolicy(Box::new(TrafficPolicy { refused, unheeded, ..read }))

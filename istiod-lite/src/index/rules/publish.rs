@@ -11,7 +11,11 @@ use crate::{
 };
 use mesh::{
     Change, ServiceKey, Str,
-    route::{Compiled, CompiledGateway, GatewayRules, ServiceRules, Unusable},
+    policy::Rule,
+    route::{
+        Compiled, CompiledGateway, GatewayRules, Guards, ServiceRules, Unusable,
+        guard::{GuardAction, GuardPolicy},
+    },
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -184,15 +188,20 @@ impl Index {
             return built(None, BTreeSet::new(), conditions);
         }
         let last = self.rules.services.get(key).and_then(|built| built.rules.as_ref());
+        let guards = rules.guards.clone();
         let rules = match last {
             Some(last) if *last.rules() == rules => Some(last.clone()),
             _ => match Compiled::new(rules) {
                 Ok(rules) => Some(Arc::new(rules)),
                 Err(unusable) => {
                     blame(&unusable, &objects, &mut conditions);
-                    let stays = last.map(|last| last.rules().clone());
-                    sends_to = stays.map(|mut stays| resolve::sends_to(&mut stays)).unwrap_or_default();
-                    last.cloned()
+                    let stays = match last {
+                        Some(last) => Some(guarded_by(last, guards)),
+                        None => guards_alone(key, guards),
+                    };
+                    let sends = |stays: &Arc<Compiled>| resolve::sends_to(&mut stays.rules().clone());
+                    sends_to = stays.as_ref().map(sends).unwrap_or_default();
+                    stays
                 }
             },
         };
@@ -292,6 +301,32 @@ impl Index {
             self.set_conditions(object.clone(), all);
         }
     }
+}
+
+/// The last good rules with those who may ask now; as they were, if that is what cannot be used.
+fn guarded_by(last: &Arc<Compiled>, guards: Guards) -> Arc<Compiled> {
+    if last.rules().guards == guards {
+        return last.clone();
+    }
+    let new = Compiled::new(ServiceRules { guards, ..last.rules().clone() });
+    new.map_or_else(|_| last.clone(), Arc::new)
+}
+
+/// What holds of rules that cannot be used and never could: who may ask. Nobody may, where that is
+/// what cannot be used.
+fn guards_alone(key: &ServiceKey, guards: Guards) -> Option<Arc<Compiled>> {
+    if guards == Guards::default() {
+        return None;
+    }
+    let alone = |guards| Compiled::new(ServiceRules { guards, ..ServiceRules::of(key.clone()) }).ok().map(Arc::new);
+    let nobody = GuardPolicy {
+        namespace: key.namespace.clone(),
+        name: "unusable".into(),
+        action: GuardAction::Deny,
+        dry_run: false,
+        rules: vec![Rule::default()],
+    };
+    alone(guards).or_else(|| alone(Guards { policies: vec![nobody], ..Guards::default() }))
 }
 
 /// Tells those whose part of the rules cannot be used, or all of them if it is not clear whose.

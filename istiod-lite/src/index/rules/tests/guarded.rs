@@ -106,6 +106,25 @@ fn a_policy_that_cannot_be_read_closes_or_stays() {
     assert_eq!(rules(&index), before, "the last good version stays");
 }
 
+#[test]
+fn a_route_that_cannot_be_used_opens_nothing() {
+    let guard = policy("shop", "p", &format!("{WEB}, rules: []"));
+    let expected = ["web.shop.svc.cluster.local: shop/p"];
+    let bad = "hosts: [web], http: [{match: [{uri: {regex: '('}}], directResponse: {status: 200}}]";
+    let index = shop(&(object("networking.istio.io/v1", "VirtualService", "shop", "v", bad) + &guard));
+    assert_eq!(guards(&index), expected);
+    assert!(show::unmet(&index).iter().any(|it| it.contains("VirtualService/shop/v: !Accepted/Invalid")));
+    let bad = "parentRefs: [{group: '', kind: Service, name: web}]\nrules: [{matches: [{path: {type: RegularExpression, value: '/('}}]}]";
+    let index = shop(&(super::route("HTTPRoute", "r", bad) + &guard));
+    assert_eq!(guards(&index), expected);
+    let good = "parentRefs: [{group: '', kind: Service, name: web}]";
+    let mut index = shop(&super::route("HTTPRoute", "r", good));
+    let bad = super::route("HTTPRoute", "r", bad);
+    tell(&mut index, &bad);
+    tell(&mut index, &guard);
+    assert_eq!(guards(&index), expected, "a policy counts though the last good routes stay");
+}
+
 const CONFIG: &str = "---
 apiVersion: v1
 kind: ConfigMap
