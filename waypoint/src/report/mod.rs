@@ -49,6 +49,9 @@ impl Reporter {
     pub fn new(registry: &mut Registry, log: Option<(Writer, Format)>) -> Self {
         let series = AllSeries::default();
         registry.register_collector(Box::new(series.clone()));
+        if let Some((writer, _)) = &log {
+            registry.register_collector(Box::new(writer.clone()));
+        }
         Self { series, log }
     }
 

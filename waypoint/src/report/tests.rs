@@ -298,10 +298,14 @@ fn a_slow_reader_costs_lines_and_no_time() {
     }
     let (release, stuck) = std::sync::mpsc::sync_channel(0);
     let writer = Writer::start(Stuck(stuck)).unwrap();
+    let mut registry = Registry::default();
+    let _reporter = Reporter::new(&mut registry, Some((writer.clone(), Format::Text)));
     for _ in 0..60_000 {
         writer.send("x".into());
     }
     assert!(writer.dropped() > 0);
+    let text = Exposition::new(registry).prometheus_text();
+    assert!(text.contains(&format!("\nwaypoint_access_log_lines_dropped_total {}\n", writer.dropped())), "{text}");
     drop(release);
 }
 

@@ -1,7 +1,13 @@
 //! Access log lines → standard output, on a thread of their own. Nobody who serves a request ever
 //! waits: when the queue is full the line is dropped and counted.
 
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::ConstCounter},
+};
 use std::{
+    fmt,
     io::{self, Write},
     sync::{
         Arc,
@@ -60,6 +66,15 @@ impl Writer {
         if self.queue.try_send(Message::Flush(done)).is_ok() {
             let _late = wait.recv_timeout(FLUSH_TIMEOUT);
         }
+    }
+}
+
+/// What Prometheus reads of it.
+impl Collector for Writer {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (name, help) = ("waypoint_access_log_lines_dropped", "Access log lines that could not be written in time");
+        let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(self.dropped()).encode(metric)
     }
 }
 

@@ -17,6 +17,11 @@ use crate::{external::Call, report::Outcome};
 use export::{Dropped, Exporter};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use mesh::{Str, route::Destination};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::ConstCounter},
+};
 use std::{
     fmt,
     sync::{Arc, PoisonError, RwLock, atomic::Ordering::Relaxed},
@@ -143,6 +148,15 @@ impl Tracer {
         let exporter = Arc::new(Exporter::start(call, collector.clone(), own, dropped, &self.runtime));
         all.push((collector.clone(), exporter.clone()));
         Some(exporter)
+    }
+}
+
+/// What Prometheus reads of it: register a clone.
+impl Collector for Tracer {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (name, help) = ("waypoint_spans_dropped", "Spans that no collector got");
+        let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(self.dropped()).encode(metric)
     }
 }
 

@@ -367,6 +367,10 @@ async fn spans_that_nobody_takes_are_dropped_and_counted() {
     assert_eq!(tracer.dropped(), 10, "no more than the queue holds");
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(tracer.dropped(), many as u64);
+    let mut registry = chassis::metrics::Registry::default();
+    registry.register_collector(Box::new(tracer.clone()));
+    let text = chassis::metrics::Exposition::new(registry).prometheus_text();
+    assert!(text.contains(&format!("\nwaypoint_spans_dropped_total {many}\n")), "{text}");
 }
 
 #[tokio::test]
