@@ -23,6 +23,7 @@ use crate::context::{Call, Core};
 use crate::limits::{ACCEPT_BACKLOG, ACCEPT_PAUSE, FIRST_TUNNEL, LISTEN_ON, TLS_ACCEPT_DEADLINE};
 use crate::report::{Asked, Party, Shared};
 use crate::serve;
+use crate::siblings;
 use crate::target;
 
 /// A listener of one core; the kernel spreads connections over those of all cores.
@@ -160,6 +161,9 @@ async fn tunnel(request: Request, carrier: Arc<Carrier>, core: Arc<Core>) {
             return request.refuse(StatusCode::BAD_REQUEST);
         }
     };
+    if siblings::is_for_us(&head.authority) {
+        return siblings::serve(request, peer.clone(), core).await;
+    }
     match call(head, &carrier, &core) {
         Ok(call) => serve::tunnel(request, Arc::new(call), core).await,
         Err((authority, error)) => {

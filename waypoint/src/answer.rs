@@ -19,10 +19,11 @@ use crate::body::{BodyError, Passage};
 use crate::context::Core;
 use crate::report::{Flag, Flags, Outcome, details};
 use crate::rules::Prepared;
+use crate::trace::Span;
 use crate::upstream::http::Received;
 
 /// An answer of our own.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Reply {
     /// Its status.
     pub status: StatusCode,
@@ -38,9 +39,17 @@ pub struct Reply {
     pub body: Bytes,
     /// Why there was no connection to an endpoint.
     pub failure: Option<Cow<'static, str>>,
+    /// The whole answer, where somebody else wrote it; it goes to the caller as it is.
+    pub ready: Option<Box<Response<Bytes>>>,
 }
 
 impl Reply {
+    /// An answer that somebody else wrote.
+    pub fn ready(response: Response<Bytes>, flags: Flags, details: impl Into<Cow<'static, str>>) -> Self {
+        let status = response.status();
+        Self { ready: Some(Box::new(response)), ..Self::new(status, flags, details) }
+    }
+
     /// A status and why.
     pub fn new(status: StatusCode, flags: Flags, details: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -51,6 +60,7 @@ impl Reply {
             headers: Vec::new(),
             body: Bytes::new(),
             failure: None,
+            ready: None,
         }
     }
 
@@ -64,6 +74,15 @@ impl Reply {
     /// As the caller's protocol wants it: gRPC is told with 200 and a status of its own, in headers
     /// that are trailers too.
     pub fn into_response(self, grpc: bool) -> (Response<Bytes>, Option<u32>) {
+        if let Some(ready) = self.ready {
+            let code = grpc_status(ready.headers());
+            if !grpc || code.is_some() {
+                return (*ready, code);
+            }
+            // Who wrote it did not know of gRPC.
+            let body = ready.into_body();
+            return Self::new(self.status, self.flags, "").saying(body).into_response(true);
+        }
         let mut response = Response::new(Bytes::new());
         let headers = response.headers_mut();
         for (name, value) in self.headers {
@@ -135,6 +154,7 @@ pub struct Teller {
     /// What is held until the end, such as places in limits.
     held: Vec<Box<dyn Send + Sync>>,
     told: bool,
+    span: Option<Span>,
 }
 
 /// How long an answer may take.
@@ -152,12 +172,17 @@ struct TooLate;
 impl Teller {
     /// For a request that has just come.
     pub fn new(outcome: Outcome, core: Arc<Core>, rules: Arc<Prepared>, passage: Arc<Passage>, began: Instant) -> Self {
-        Self { outcome, core, rules, passage, began, patience: None, held: Vec::new(), told: false }
+        Self { outcome, core, rules, passage, began, patience: None, held: Vec::new(), told: false, span: None }
     }
 
     /// What is known so far.
     pub fn outcome(&mut self) -> &mut Outcome {
         &mut self.outcome
+    }
+
+    /// The request's span.
+    pub fn span(&mut self, span: Span) {
+        self.span = Some(span);
     }
 
     /// Holds something until the end.
@@ -181,6 +206,9 @@ impl Teller {
         self.outcome.duration = self.began.elapsed();
         self.outcome.received_bytes = self.passage.bytes();
         self.core.waypoint.reporter.request(&self.outcome, &self.rules.telling);
+        if let Some(span) = &self.span {
+            self.core.waypoint.tracer.end(span, &self.outcome, &self.rules.tracing);
+        }
     }
 
     /// Ready when the answer took too long.

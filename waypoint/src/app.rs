@@ -26,12 +26,18 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 
+use crate::authn::KeyStore;
+use crate::authn::fetch::{Direct, Through};
 use crate::config::{self, Config};
 use crate::context::{Core, Waypoint};
+use crate::limit::Limiter;
 use crate::limits::{FIRST_CERTIFICATE_DEADLINE, SWEEP_INTERVAL};
 use crate::live::{self, Live};
 use crate::report::{self, Reporter, Writer};
 use crate::rules::Preparations;
+use crate::siblings::Siblings;
+use crate::trace::{self, Tracer};
+use crate::upstream::asking::{Asker, service_of};
 use crate::upstream::cluster::Clusters;
 use crate::view::CurrentView;
 use crate::{accept, admin};
@@ -71,10 +77,18 @@ async fn start(process: Process) -> anyhow::Result<Workers> {
     let log = Writer::start(std::io::stdout()).context("cannot start the thread of the access log")?;
     let reporter = Reporter::new(&mut registry, Some((log, report::access::Format::default())));
     let own = &config.settings.own;
+    let asker = Asker::default();
+    let direct = Direct::new().context("no keys can be fetched")?;
+    let finder = asker.clone();
+    let find = Arc::new(move |host: &str, port| service_of(&finder, host, port));
+    let fetch = Arc::new(Through::new(Arc::new(asker.clone()), find, direct));
+    let control = workers.handles().first().cloned().context("there is no worker thread")?;
     let waypoint = Arc::new(Waypoint {
         view: CurrentView::default(),
         certificates: certificates(&config, &process)?,
-        rules: Preparations::new(own.namespace(), &own.gateway, true),
+        rules: Preparations::new(own.namespace(), &own.gateway, true, KeyStore::new(fetch, control.clone())),
+        limiter: Limiter::new(Arc::new(Siblings::by(asker.clone())), own.identity.clone(), Arc::new(asker.clone())),
+        tracer: Tracer::new(traced(&config), Arc::new(asker.clone()), control.clone()),
         clusters: Clusters::default(),
         live: Live::default(),
         reporter,
@@ -82,6 +96,10 @@ async fn start(process: Process) -> anyhow::Result<Workers> {
         signal: process.signal.clone(),
         settings: config.settings.clone(),
     });
+
+    let core = Arc::new(Core::new(waypoint.clone()));
+    asker.bind(&core);
+    task::spawn_on(&control, "idle connections", sweep(core)).detach();
 
     let synced = follow_control_plane(&config, &waypoint, &process);
     judge_open_connections(&waypoint, &process);
@@ -103,6 +121,20 @@ async fn start(process: Process) -> anyhow::Result<Workers> {
         Ok(())
     });
     Ok(workers)
+}
+
+/// We, as spans name us.
+fn traced(config: &Config) -> trace::Own {
+    let own = &config.settings.own;
+    trace::Own {
+        name: own.gateway.clone(),
+        namespace: own.namespace().clone(),
+        pod: own.pod.clone(),
+        address: own.ip.map(|ip| ip.to_string()).unwrap_or_default().into(),
+        cluster: config.xds.cluster_id.as_str().into(),
+        mesh_id: "".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    }
 }
 
 /// A listener and connections of its own for each core.

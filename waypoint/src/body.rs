@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use crate::external::shown::Held;
 use crate::limits::{MIRROR_LAG_FRAMES, REPLAY_BYTES_MAX};
 
 /// Why a body broke off.
@@ -100,16 +101,50 @@ pub enum Outgoing {
     Own(tonic::body::Body),
 }
 
+/// A caller's body, as it comes or with a part of it that was read before.
+pub enum Coming {
+    /// As it comes.
+    Incoming(Incoming),
+    /// Its beginning was shown to somebody.
+    Held(Box<Held<Incoming>>),
+}
+
+impl Body for Coming {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Incoming(body) => Pin::new(body).poll_frame(cx),
+            Self::Held(body) => Pin::new(&mut **body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Incoming(body) => body.is_end_stream(),
+            Self::Held(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Incoming(body) => body.size_hint(),
+            Self::Held(body) => body.size_hint(),
+        }
+    }
+}
+
 /// A caller's body, counted, and copied to whoever wants a copy.
 pub struct Source {
-    incoming: Incoming,
+    incoming: Coming,
     passage: Arc<Passage>,
     copies: Vec<mpsc::Sender<Frame<Bytes>>>,
 }
 
 impl Source {
     /// A caller's body.
-    pub fn new(incoming: Incoming, passage: Arc<Passage>, copies: Vec<mpsc::Sender<Frame<Bytes>>>) -> Self {
+    pub fn new(incoming: Coming, passage: Arc<Passage>, copies: Vec<mpsc::Sender<Frame<Bytes>>>) -> Self {
         if incoming.is_end_stream() {
             passage.end();
         }

@@ -14,11 +14,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
+use crate::limit::Limiter;
 use crate::limits::{CERTIFICATE_DEADLINE, MIRRORS_MAX};
 use crate::live::Live;
 use crate::report::{Asked, Party, Reporter, Shared};
 use crate::rules::Preparations;
 use crate::target::Target;
+use crate::trace::Tracer;
 use crate::upstream::Upstream;
 use crate::upstream::cluster::{Clusters, Place};
 use crate::view::CurrentView;
@@ -39,6 +41,10 @@ pub struct Waypoint {
     pub live: Live,
     /// Where requests are told of.
     pub reporter: Reporter,
+    /// Rate limits.
+    pub limiter: Limiter,
+    /// Traces.
+    pub tracer: Tracer,
     /// Cancelled when no new connection shall begin.
     pub draining: CancellationToken,
     /// Tells of the drain, and holds it up for what is under way.

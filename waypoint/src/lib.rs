@@ -17,6 +17,7 @@
 //! | [`phase`] | the phases |
 //! | [`body`], [`answer`] | bodies on their way, there and back |
 //! | [`upstream`] | how an endpoint is chosen and reached |
+//! | [`siblings`] | other replicas, which share rate limits |
 //! | [`tcp`] | connections that are not read as HTTP |
 //! | [`live`] | open ones; closes those that policy came to forbid |
 //! | [`rules`], [`view`] | the rules and the mesh of now |
@@ -51,6 +52,7 @@ pub mod pipeline;
 pub mod report;
 pub mod rules;
 pub mod serve;
+pub mod siblings;
 pub mod target;
 pub mod tcp;
 pub mod trace;

@@ -1,7 +1,8 @@
 //! A request, from its head to its last byte: the phases, in order.
 //!
-//! The order is Istio's where it can be seen: tokens before policies (a policy may ask for claims),
-//! policies before routes (what may not pass is not told whether there is a route), and rate limits
+//! The order is Istio's where it can be seen, but that authorizers are asked after tokens and policies and
+//! not before: a request that is refused anyway is nobody's business. Tokens come before policies (a policy
+//! may ask for claims), policies before routes (what may not pass is not told whether there is a route), and rate limits
 //! of everything before those of the rule. Each phase gives way to the next, or answers.
 
 use std::sync::Arc;
@@ -11,31 +12,29 @@ use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use mesh::Str;
 use mesh::route::compile::Hit;
 use mesh::route::http::Destination;
 use mesh::route::traffic::Balance;
 use tokio::time::Instant;
 
 use crate::answer::{Answer, Reply, Teller, grpc_status};
-use crate::body::{Passage, Source};
+use crate::body::{Coming, Passage, Source};
 use crate::context::{Call, Core, dice};
 use crate::phase::again::{self, Body};
 use crate::phase::attempt::{self, Errand, Forwarded};
 use crate::phase::back::Back;
 use crate::phase::head::Sent;
-use crate::phase::{Exchange, admit, fault, mirror, refusal, route, upgrade};
+use crate::phase::{Exchange, admit, ask, fault, limited, mirror, refusal, route, token, upgrade};
 use crate::report::{Flag, Flags, Outcome, Protocol, Security, details};
 use crate::rules::Prepared;
 use crate::serve::form::{self, BadForm, Wanted};
 use crate::target::Target;
+use crate::trace::{self, Chance};
 use crate::upstream::cluster::{Cluster, ClusterKey, Hosts};
 use crate::upstream::failure::TryFailure;
 
 /// How long the endpoint took to begin its answer, in milliseconds.
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
-/// What a request is told from others by.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The identity of the caller, for the endpoint.
 const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
@@ -68,6 +67,10 @@ pub async fn serve_request(request: Request<Incoming>, call: &Arc<Call>, core: &
         back: Back::default(),
         teller,
     };
+    let id = trace::request_id(&mut exchange.headers, rand::random());
+    let span = core.waypoint.tracer.begin(&mut exchange.headers, &rules.tracing, Chance::throw());
+    exchange.teller.outcome().request_id = id;
+    exchange.teller.span(span);
     let result = phases(&mut exchange, &rules, body).await;
     let Exchange { back, teller, upgrade, .. } = exchange;
     match result {
@@ -81,15 +84,16 @@ pub async fn serve_request(request: Request<Incoming>, call: &Arc<Call>, core: &
 
 /// The phases of a request, in order.
 async fn phases(exchange: &mut Exchange, rules: &Prepared, body: Incoming) -> Result<Box<Forwarded>, Reply> {
-    let verdict = admit::judge(exchange);
+    token::authenticate(exchange, rules).await?;
+    let verdict = admit::judge(exchange, rules);
     if !verdict.allowed {
         return Err(admit::refused(&verdict.reason));
     }
-    if let Some((policy, provider)) = verdict.ask.first() {
-        return Err(admit::cannot_ask(policy, provider));
-    }
+    let body = ask::everybody(exchange, &verdict.ask, body).await?;
+    limited::of_all(exchange, rules).await?;
     let hit = route::select(exchange, rules)?;
     if let Some(hit) = &hit {
+        limited::of_rule(exchange, hit).await?;
         let name = format!("{}/{}", hit.route.name, hit.rule.name);
         exchange.teller.outcome().route = name.into();
         exchange.back.edits.push(hit.rule.filters.response_headers.clone());
@@ -147,7 +151,7 @@ fn bad_form(bad: &BadForm) -> Reply {
 }
 
 /// Everything that is known before the first try.
-fn prepare<'r>(exchange: &mut Exchange, hit: Option<&Hit<'r>>, body: Incoming) -> Result<(Errand<'r>, Body), Reply> {
+fn prepare<'r>(exchange: &mut Exchange, hit: Option<&Hit<'r>>, body: Coming) -> Result<(Errand<'r>, Body), Reply> {
     let (cluster, hosts) = destination(exchange, hit)?;
     let sent = sent(exchange, hit);
     let key = match &hosts.traffic.balance {
@@ -223,9 +227,6 @@ fn sent(exchange: &mut Exchange, hit: Option<&Hit<'_>>) -> Sent {
     if let Some(hit) = hit {
         hit.rule.filters.request_headers.apply(&mut exchange.headers);
     }
-    let id = exchange.headers.entry(REQUEST_ID).or_insert_with(request_id);
-    let id: Str = id.to_str().unwrap_or_default().into();
-    exchange.teller.outcome().request_id = id;
     let waypoint = &exchange.core.waypoint;
     let forward = waypoint.settings.forward_client_identity || exchange.rules.gateway.rules().forward_client_identity;
     if forward {
@@ -242,15 +243,6 @@ fn sent(exchange: &mut Exchange, hit: Option<&Hit<'_>>) -> Sent {
         headers: exchange.headers.clone(),
         upgrade: exchange.upgrade.as_ref().map(|(kind, _)| kind.clone()),
     }
-}
-
-/// A random UUID (RFC 9562, version 4).
-fn request_id() -> HeaderValue {
-    let bits: u128 = rand::random();
-    let bits = bits & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62;
-    let hex = format!("{bits:032x}");
-    let text = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
 /// A caller whose session has no endpoint, or another one, is told the one that answered.

@@ -8,11 +8,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use chassis::env::{ProcessEnvironment, Strings};
+use mesh::route::text::Fraction;
 use mesh::route::{Compiled, CompiledGateway, GatewayRules, ServiceRules};
 use mesh::{ServiceKey, Str, View};
 
+use crate::authn::{Authenticator, KeyStore};
 use crate::limits::CLUSTERS_MAX;
 use crate::report::Telling;
+use crate::trace::Settings;
 
 /// Rules, ready to be asked.
 #[derive(Debug)]
@@ -23,12 +27,17 @@ pub struct Prepared {
     pub gateway: Arc<CompiledGateway>,
     /// What is told of its requests.
     pub telling: Telling,
+    /// Which of them are traced.
+    pub tracing: Settings,
+    /// Whose tokens are accepted.
+    pub authenticator: Authenticator,
 }
 
 /// The rules of all services that somebody asked for.
 pub struct Preparations {
     gateway: String,
     log: bool,
+    keys: KeyStore,
     nothing: Arc<CompiledGateway>,
     /// By service; without one for workloads that are asked for by address.
     known: ArcSwap<HashMap<Option<ServiceKey>, Arc<Prepared>>>,
@@ -37,11 +46,11 @@ pub struct Preparations {
 
 impl Preparations {
     /// For the Gateway `namespace/name`; `log` is whether requests are logged where nobody says.
-    pub fn new(namespace: &Str, name: &Str, log: bool) -> Self {
+    pub fn new(namespace: &Str, name: &Str, log: bool, keys: KeyStore) -> Self {
         let rules = GatewayRules::of(namespace.clone(), name.clone());
         let gateway = rules.key();
         let nothing = CompiledGateway::new(rules).expect("rules that say nothing can be used");
-        Self { gateway, log, nothing: Arc::new(nothing), known: ArcSwap::default(), adding: Mutex::default() }
+        Self { gateway, log, keys, nothing: Arc::new(nothing), known: ArcSwap::default(), adding: Mutex::default() }
     }
 
     /// The rules for requests to a service, or to workloads by their address.
@@ -80,7 +89,13 @@ impl Preparations {
                 "Telemetry cannot be heeded in part"
             );
         }
-        let prepared = Arc::new(Prepared { service: compiled, gateway: gateway.clone(), telling });
+        let environment = |name: &str| ProcessEnvironment.value(name);
+        let tracing = Settings::of(own, &gateway.rules().telemetry, Fraction::NONE, environment);
+        let rules = [&gateway.rules().guards, &compiled.rules().guards];
+        let authenticator =
+            Authenticator::new(rules.into_iter().flat_map(|guards| &guards.authentications), &self.keys);
+        let prepared = Prepared { service: compiled, gateway: gateway.clone(), telling, tracing, authenticator };
+        let prepared = Arc::new(prepared);
         let mut known = HashMap::clone(&before);
         if known.len() >= CLUSTERS_MAX {
             known.clear();

@@ -2,18 +2,17 @@
 
 use http::StatusCode;
 use mesh::authz::{self, GuardReason, GuardVerdict};
-use mesh::route::guard::{ExternalAuthorizer, GuardPolicy};
 
 use super::Exchange;
 use crate::answer::Reply;
-use crate::report::{Flag, Flags, details};
+use crate::report::{Flags, details};
+use crate::rules::Prepared;
 
 /// What callers are told who may not.
 const DENIED: &str = "RBAC: access denied";
 
 /// Asks the policies. Whoever must be asked beside them comes back.
-pub fn judge(exchange: &Exchange) -> GuardVerdict<'_> {
-    let rules = &exchange.rules;
+pub fn judge<'r>(exchange: &Exchange, rules: &'r Prepared) -> GuardVerdict<'r> {
     let head = exchange.head();
     let (gateway, service) = (&rules.gateway.rules().guards, &rules.service.rules().guards);
     let verdict = authz::judge(gateway, service, &exchange.attributes(&head));
@@ -25,18 +24,6 @@ pub fn judge(exchange: &Exchange) -> GuardVerdict<'_> {
         tracing::info!(%caller, path, policy = &*policy.name, namespace = &*policy.namespace, "an AUDIT policy hit");
     }
     verdict
-}
-
-/// The answer to a request that somebody would have to be asked about who cannot be.
-pub fn cannot_ask(policy: &GuardPolicy, provider: &ExternalAuthorizer) -> Reply {
-    tracing::warn!(
-        policy = &*policy.name,
-        namespace = &*policy.namespace,
-        provider = &*provider.name,
-        "nobody can be asked"
-    );
-    let status = StatusCode::from_u16(provider.status_on_error).unwrap_or(StatusCode::FORBIDDEN);
-    Reply::new(status, Flag::UnauthorizedExternal.into(), details::EXT_AUTHZ_ERROR)
 }
 
 /// The answer to a request that may not pass.

@@ -1,8 +1,6 @@
 //! The body of a request, for one try or for several.
 
-use hyper::body::Incoming;
-
-use crate::body::{Outgoing, Replay, Source};
+use crate::body::{Coming, Outgoing, Replay, Source};
 
 /// The body of a request, once or again.
 pub enum Body {
@@ -45,6 +43,6 @@ impl Body {
 }
 
 /// Whether a body has an end before it begins.
-pub fn is_empty(incoming: &Incoming) -> bool {
+pub fn is_empty(incoming: &Coming) -> bool {
     http_body::Body::is_end_stream(incoming)
 }

@@ -4,6 +4,8 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use mesh::route::cors::Written;
 use mesh::route::http::HeaderEdit;
 
+use crate::external::authorization::Changes;
+
 /// What is done to an answer, in this order.
 #[derive(Debug, Default)]
 pub struct Back {
@@ -13,6 +15,8 @@ pub struct Back {
     pub edits: Vec<HeaderEdit>,
     /// Headers that are added.
     pub added: Vec<(HeaderName, HeaderValue)>,
+    /// What authorizers want changed.
+    pub external: Vec<Changes>,
 }
 
 impl Back {
@@ -30,6 +34,9 @@ impl Back {
         }
         for edit in &self.edits {
             edit.apply(headers);
+        }
+        for changes in &self.external {
+            changes.response(headers);
         }
         for (name, value) in self.added {
             headers.append(name, value);

@@ -2,15 +2,18 @@
 
 pub mod admit;
 pub mod again;
+pub mod ask;
 pub mod attempt;
 pub mod back;
 mod busy;
 pub mod fault;
 pub mod head;
+pub mod limited;
 pub mod mirror;
 mod patience;
 pub mod refusal;
 pub mod route;
+pub mod token;
 pub mod upgrade;
 
 use std::sync::Arc;
@@ -21,9 +24,9 @@ use hyper::upgrade::OnUpgrade;
 use mesh::View;
 use mesh::authz::Attributes;
 use mesh::route::head::Head;
-use serde_json::Value;
 
 use crate::answer::Teller;
+use crate::authn::Claims;
 use crate::body::Passage;
 use crate::context::{Call, Core};
 use crate::rules::Prepared;
@@ -51,7 +54,7 @@ pub struct Exchange {
     /// It asks for WebSocket.
     pub upgrade: Option<(HeaderValue, OnUpgrade)>,
     /// Claims of its token.
-    pub claims: Option<Value>,
+    pub claims: Option<Arc<Claims>>,
     /// What became of its body.
     pub passage: Arc<Passage>,
     /// What is done to its answer.
@@ -68,7 +71,7 @@ impl Exchange {
 
     /// Its head, for rules and policies.
     pub fn head(&self) -> Head<'_> {
-        self.wanted.head(&self.headers, self.asker(), self.claims.as_ref())
+        self.wanted.head(&self.headers, self.asker(), self.claims.as_ref().map(|claims| &claims.json))
     }
 
     /// The connection's part of what policies are asked with.

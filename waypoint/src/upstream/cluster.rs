@@ -110,18 +110,27 @@ impl Clusters {
         let hostname: Str = address.ip().to_string().into();
         let service = ServiceKey { namespace: workload.namespace.clone(), hostname };
         let key = ClusterKey { service, port: address.port(), subset: None };
-        let found = self.known.load().get(&key).cloned();
+        self.of_place(&key, workload, hosts::place_at(None, workload, address)?)
+    }
+
+    /// A workload as a destination of its own, reached in this way.
+    pub fn of_place(
+        &self,
+        key: &ClusterKey,
+        workload: &Arc<Workload>,
+        place: hosts::Place,
+    ) -> Option<(Arc<Cluster>, Arc<Hosts>)> {
+        let found = self.known.load().get(key).cloned();
         let cluster = match found {
             Some(cluster) => cluster,
-            None => self.insert(&key, |_| false)?,
+            None => self.insert(key, |_| false)?,
         };
         let last = cluster.last();
         let same = |hosts: &Arc<Hosts>| hosts.all.first().and_then(|host| host.workload.clone());
         if let Some(hosts) = last.filter(|hosts| same(hosts).is_some_and(|known| known == *workload)) {
             return Some((cluster, hosts));
         }
-        let place = hosts::place_at(None, workload, address)?;
-        let hosts = Arc::new(Hosts::of_workload(workload, place, &key));
+        let hosts = Arc::new(Hosts::of_workload(workload, place, key));
         cluster.now.store(Some(hosts.clone()));
         Some((cluster, hosts))
     }

@@ -18,7 +18,7 @@ use super::locality;
 use crate::outlier::Tally;
 
 /// Where node proxies take tunnels.
-const HBONE_PORT: u16 = 15008;
+pub(crate) const HBONE_PORT: u16 = 15008;
 
 /// How an endpoint is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

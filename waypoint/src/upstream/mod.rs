@@ -3,10 +3,11 @@
 //! [`cluster`] (a destination: its endpoints, limits and health) · [`hosts`] (which endpoints there
 //! are) · [`choose`] (which one takes the request) · [`connect`] (a tunnel or a plain connection to
 //! it) · [`origination`] (TLS of our own inside of that) · [`http`] (connections that are used again)
-//! · [`names`] (endpoints that have only a name) · [`failure`] (why it did not work).
+//! · [`asking`] (requests of our own) · [`names`] (endpoints that have only a name) · [`failure`] (why it did not work).
 //!
 //! Nothing here decides whether a request may pass, or whether it is tried again.
 
+pub mod asking;
 pub mod choose;
 pub mod cluster;
 pub mod connect;
