@@ -1,0 +1,115 @@
+//! Endpoints: small servers that say what they were asked.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use bytes::Bytes;
+use chassis::task;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+/// How often an endpoint was asked.
+#[derive(Clone, Default)]
+pub(crate) struct Hits(Arc<AtomicUsize>);
+
+impl Hits {
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(SeqCst)
+    }
+
+    pub(crate) fn hit(&self) -> usize {
+        self.0.fetch_add(1, SeqCst)
+    }
+}
+
+async fn bind(address: &str) -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind(address).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Says method, target, headers and body; `/slow` never answers.
+pub(crate) async fn echo(address: &str) -> (u16, Hits) {
+    let (listener, address) = bind(address).await;
+    let hits = Hits::default();
+    let seen = hits.clone();
+    task::spawn("endpoint", async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let hits = seen.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                hits.hit();
+                async move { Ok::<_, Infallible>(answer(request).await) }
+            });
+            task::spawn("endpoint connection", async move {
+                let _end = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            })
+            .detach();
+        }
+    })
+    .detach();
+    (address.port(), hits)
+}
+
+async fn answer(request: Request<Incoming>) -> Response<Full<Bytes>> {
+    if request.uri().path() == "/slow" {
+        std::future::pending::<()>().await;
+    }
+    let (parts, body) = request.into_parts();
+    let mut text = format!("{} {}\n", parts.method, parts.uri);
+    let mut headers: Vec<String> =
+        parts.headers.iter().map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap())).collect();
+    headers.sort();
+    text.extend(headers);
+    let body = body.collect().await.unwrap().to_bytes();
+    text.push_str(&format!("{} bytes", body.len()));
+    let status = parts.headers.get("x-answer").map_or(200, |status| status.to_str().unwrap().parse().unwrap());
+    Response::builder()
+        .status(status)
+        .header("connection", "x-hop")
+        .header("x-hop", "1")
+        .body(Full::from(text))
+        .unwrap()
+}
+
+/// Reads something and closes without an answer.
+pub(crate) async fn closing(address: &str) -> (u16, Hits) {
+    let (listener, address) = bind(address).await;
+    let hits = Hits::default();
+    let seen = hits.clone();
+    task::spawn("endpoint", async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            seen.hit();
+            let _read = stream.read(&mut [0; 4096]).await;
+        }
+    })
+    .detach();
+    (address.port(), hits)
+}
+
+/// Sends back what comes, byte for byte, after `greeting`.
+pub(crate) async fn bytes(address: &str, greeting: &'static [u8]) -> u16 {
+    let (listener, address) = bind(address).await;
+    task::spawn("endpoint", async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            task::spawn("endpoint connection", async move {
+                let _gone = stream.write_all(greeting).await;
+                let (mut read, mut write) = stream.split();
+                let _end = tokio::io::copy(&mut read, &mut write).await;
+            })
+            .detach();
+        }
+    })
+    .detach();
+    address.port()
+}
