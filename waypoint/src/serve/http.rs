@@ -12,20 +12,23 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::rewound::Rewound;
 use crate::context::{self, Call, Core};
 use crate::limits::{
-    CONNECTION_AGE_MAX, CONNECTION_GOODBYE, HEAD_BYTES_MAX, HEAD_DEADLINE, HEADERS_MAX, HTTP2_PING,
+    CONNECTION_AGE_MAX, CONNECTION_GOODBYE, FIRST_REQUEST, HEAD_BYTES_MAX, HEAD_DEADLINE, HEADERS_MAX, HTTP2_PING,
     REQUEST_CONNECTION_WINDOW_BYTES, REQUEST_STREAMS_MAX, REQUEST_WINDOW_BYTES, SEND_BUFFER_BYTES,
 };
 use crate::pipeline;
 
 /// HTTP/1.
 pub async fn one(tunnel: Rewound, call: Arc<Call>, core: Arc<Core>) {
-    let goodbye = goodbye(core.clone());
+    let begun = CancellationToken::new();
+    let goodbye = once_begun(goodbye(core.clone()), begun.clone());
     let from = call.from;
     let service = service_fn(move |request| {
+        begun.cancel();
         let (call, core) = (call.clone(), core.clone());
         Box::pin(async move { Ok::<_, Infallible>(pipeline::serve_request(request, &call, &core).await) })
     });
@@ -52,6 +55,16 @@ pub async fn one(tunnel: Rewound, call: Arc<Call>, core: Arc<Core>) {
     };
     if let Err(error) = end {
         tracing::debug!(%from, %error, "a caller's HTTP/1 connection broke");
+    }
+}
+
+/// Holds a goodbye back until the first request has begun. Before that HTTP/1 has no way to say it
+/// but to close, and a caller whose request is on its way would take that for a failure.
+async fn once_begun(goodbye: impl Future<Output = ()>, begun: CancellationToken) {
+    goodbye.await;
+    tokio::select! {
+        () = begun.cancelled() => {}
+        () = sleep(FIRST_REQUEST) => {}
     }
 }
 
@@ -106,5 +119,23 @@ async fn goodbye(core: Arc<Core>) {
     tokio::select! {
         () = old => {}
         () = waypoint.draining.cancelled() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_goodbye_waits_for_the_first_request_and_not_for_ever() {
+        let begun = CancellationToken::new();
+        let start = Instant::now();
+        once_begun(async {}, begun.clone()).await;
+        assert_eq!(start.elapsed(), FIRST_REQUEST, "no request came");
+        begun.cancel();
+        let start = Instant::now();
+        once_begun(async {}, begun).await;
+        assert_eq!(start.elapsed(), std::time::Duration::ZERO, "one is under way");
     }
 }
