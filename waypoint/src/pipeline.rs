@@ -191,10 +191,11 @@ fn destination(exchange: &mut Exchange, hit: Option<&Hit<'_>>) -> Result<(Arc<Cl
             ClusterKey { service: service.key(), port: *port, subset: None }
         }
         (Target::Service { .. }, Some(hit)) => {
+            hit.rule.filters.request_headers.apply(&mut exchange.headers);
             let backend = hit.backend(dice());
             if let Some(backend) = backend {
                 backend.request_headers.apply(&mut exchange.headers);
-                // Those of the backend come before those of the rule.
+                // On the way back those of the backend come before those of the rule.
                 exchange.back.edits.insert(0, backend.response_headers.clone());
             }
             let destination = backend.map(|backend| &backend.destination);
@@ -223,9 +224,6 @@ fn sent(exchange: &mut Exchange, hit: Option<&Hit<'_>>) -> Sent {
         && let Ok(original) = HeaderValue::try_from(exchange.wanted.path_and_query())
     {
         exchange.headers.insert("x-envoy-original-path", original);
-    }
-    if let Some(hit) = hit {
-        hit.rule.filters.request_headers.apply(&mut exchange.headers);
     }
     let waypoint = &exchange.core.waypoint;
     let forward = waypoint.settings.forward_client_identity || exchange.rules.gateway.rules().forward_client_identity;
