@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -26,6 +26,7 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Passage {
     bytes: AtomicU64,
     ended: AtomicBool,
+    ended_at: OnceLock<Instant>,
     failed: AtomicBool,
     whole: Notify,
     began: Instant,
@@ -38,6 +39,7 @@ impl Default for Passage {
         Self {
             bytes: AtomicU64::new(0),
             ended: AtomicBool::new(false),
+            ended_at: OnceLock::new(),
             failed: AtomicBool::new(false),
             whole: Notify::new(),
             began: Instant::now(),
@@ -79,7 +81,13 @@ impl Passage {
         self.began + std::time::Duration::from_millis(self.moved.load(Relaxed))
     }
 
+    /// When the whole request had come, if it has.
+    pub fn ended_at(&self) -> Option<Instant> {
+        self.ended_at.get().copied()
+    }
+
     fn end(&self) {
+        self.ended_at.get_or_init(Instant::now);
         self.ended.store(true, Relaxed);
         self.whole.notify_waiters();
     }

@@ -27,8 +27,9 @@ pub const HEADERS_MAX: usize = 100;
 /// Bytes of a head. Envoy's default of 60 KiB, rounded up.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 /// How long a caller may take for a head, from its first byte, and between requests of a kept-alive
-/// connection: an idle browser's connection stays for a while, a trickling attacker's does not.
-pub const HEAD_DEADLINE: Duration = Duration::from_secs(60);
+/// connection: longer than the 90 s after which Go's clients leave an idle connection themselves, so
+/// that a request seldom meets one that is closing; a trickling attacker's does not stay.
+pub const HEAD_DEADLINE: Duration = Duration::from_secs(120);
 /// HTTP/2 requests of one caller's connection at a time. Envoy's recommendation for untrusted callers.
 pub const REQUEST_STREAMS_MAX: u32 = 100;
 /// What a caller may send of one request before we read it (HTTP/2). Bounds memory at 100 streams to

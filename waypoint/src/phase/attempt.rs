@@ -83,11 +83,11 @@ pub async fn forward(exchange: &mut Exchange, errand: Errand<'_>, body: Body) ->
         made: 0,
     };
     let result = tries.run().await;
-    let until = tries.until();
     match result {
         Ok((response, host, busy, began)) => {
             entered.ended = ended_with(response.status().as_u16(), began.elapsed());
             let held: Vec<Box<dyn Send + Sync>> = vec![Box::new(place), Box::new(busy), Box::new(entered)];
+            let until = tries.until(began);
             Ok(tries.forwarded(response, host, held, until))
         }
         Err((failure, exhausted)) => {
@@ -246,10 +246,13 @@ impl Trying<'_, '_> {
         (retry::next(outcome, &tries), permit)
     }
 
-    /// When the response must be over, as far as that is known when it begins.
-    fn until(&self) -> Option<Instant> {
-        let times = [nonzero(self.timeouts.request), nonzero(self.timeouts.backend_request)];
-        times.into_iter().flatten().min().map(|time| Instant::now() + time)
+    /// When the response must be over: the times run from the end of the request, or of what went
+    /// before the try. Of a request that is still coming when its answer begins, from now.
+    fn until(&self, began: Instant) -> Option<Instant> {
+        let whole = self.exchange.passage.ended_at().unwrap_or_else(Instant::now);
+        let request = nonzero(self.timeouts.request).map(|time| whole + time);
+        let backend = nonzero(self.timeouts.backend_request).map(|time| whole.max(began) + time);
+        request.into_iter().chain(backend).min()
     }
 
     fn forwarded(
