@@ -167,3 +167,6 @@ fn warm(host: &Host, warmup: Option<&Warmup>, now: Duration, dice: &mut impl FnM
     let share = grown.max(u128::from(minimum.0));
     u128::from(dice() % 1_000_000) < share
 }
+
+#[cfg(test)]
+mod tests;
