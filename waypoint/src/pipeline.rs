@@ -153,7 +153,7 @@ fn bad_form(bad: &BadForm) -> Reply {
 /// Everything that is known before the first try.
 fn prepare<'r>(exchange: &mut Exchange, hit: Option<&Hit<'r>>, body: Coming) -> Result<(Errand<'r>, Body), Reply> {
     let (cluster, hosts) = destination(exchange, hit)?;
-    let sent = sent(exchange, hit);
+    let sent = Sent { tls: hosts.origination.is_some(), ..sent(exchange, hit) };
     let key = match &hosts.traffic.balance {
         Balance::Consistent { key, .. } => Some(key),
         _ => None,
@@ -240,6 +240,7 @@ fn sent(exchange: &mut Exchange, hit: Option<&Hit<'_>>) -> Sent {
         query: exchange.wanted.query.clone(),
         headers: exchange.headers.clone(),
         upgrade: exchange.upgrade.as_ref().map(|(kind, _)| kind.clone()),
+        tls: false,
     }
 }
 

@@ -152,6 +152,7 @@ async fn ask(core: &Arc<Core>, replica: &Str, question: Bytes) -> Result<Bytes, 
         query: None,
         headers: http::HeaderMap::new(),
         upgrade: None,
+        tls: false,
     };
     let request = sent.request(HttpVersion::Http2, Outgoing::Whole(Some(question)));
     let request = request.map_err(|error| unreachable(&error))?;

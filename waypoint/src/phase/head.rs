@@ -24,6 +24,8 @@ pub struct Sent {
     pub headers: HeaderMap,
     /// It asks for WebSocket.
     pub upgrade: Option<HeaderValue>,
+    /// It goes through TLS of our own.
+    pub tls: bool,
 }
 
 /// A rewrite made of a request what cannot be one.
@@ -59,7 +61,7 @@ impl Sent {
             }
             HttpVersion::Http2 => {
                 headers.remove(header::HOST);
-                parts.scheme = Some(Scheme::HTTP);
+                parts.scheme = Some(if self.tls { Scheme::HTTPS } else { Scheme::HTTP });
                 let authority =
                     self.authority.parse().map_err(|error: http::uri::InvalidUri| wrong(error.to_string()))?;
                 parts.authority = Some(authority);
@@ -133,6 +135,7 @@ mod tests {
             query: Some("b".into()),
             headers: HeaderMap::from_iter([(header::TE, HeaderValue::from_static("trailers"))]),
             upgrade: None,
+            tls: false,
         };
         let one = sent.request(HttpVersion::Http1, Outgoing::Empty).expect("a request");
         assert_eq!(
@@ -143,6 +146,8 @@ mod tests {
         let two = sent.request(HttpVersion::Http2, Outgoing::Empty).expect("a request");
         assert_eq!(two.uri().to_string(), "http://web:80/a?b");
         assert!(!two.headers().contains_key("host") && !two.headers().contains_key("connection"));
+        let tls = Sent { tls: true, ..sent.clone() }.request(HttpVersion::Http2, Outgoing::Empty).expect("a request");
+        assert_eq!(tls.uri().scheme_str(), Some("https"));
         let broken = Sent { path: "/a b".into(), ..sent };
         assert!(broken.request(HttpVersion::Http1, Outgoing::Empty).is_err());
     }

@@ -72,7 +72,8 @@ fn copying(
     };
     let host = choose(&hosts, &wish, &mut dice)?.clone();
     let version = version(hosts.traffic.pool.http, hosts.protocol, exchange.version, exchange.grpc, false);
-    let sent = Sent { authority: shadow(&sent.authority), upgrade: None, ..sent.clone() };
+    let sent =
+        Sent { authority: shadow(&sent.authority), upgrade: None, tls: hosts.origination.is_some(), ..sent.clone() };
     Some(async move {
         let malformed = |error: super::head::NoTarget| TryFailure::Malformed(error.to_string().into());
         let request = sent.request(version, body).map_err(malformed)?;

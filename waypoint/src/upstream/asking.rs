@@ -77,6 +77,7 @@ async fn send(core: Arc<Core>, asking: Asking) -> Result<Response<Body>, CallFai
         query: parts.uri.query().map(str::to_owned),
         headers: parts.headers,
         upgrade: None,
+        tls: hosts.origination.is_some(),
         authority,
     };
     let unreadable = |error: crate::phase::head::NoTarget| CallFailed::Unreadable(error.to_string());
