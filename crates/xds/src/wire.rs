@@ -53,6 +53,14 @@ pub struct Resource {
     pub aliases: Vec<String>,
 }
 
+/// `Resource`, of which only the name is wanted: whatever else it has takes no memory.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Named {
+    /// Its name.
+    #[prost(string, tag = "3")]
+    pub name: String,
+}
+
 /// `google.protobuf.Any`, sharing the buffer it was read from.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Any {

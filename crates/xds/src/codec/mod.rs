@@ -171,17 +171,27 @@ pub struct Decoded {
 /// comes with the name, as far as it could be read.
 pub fn decode(kind: Kind, bytes: &Bytes, names: &mut Names) -> Result<Decoded, (String, DecodeError)> {
     if bytes.len() > limits::RESOURCE_BYTES_MAX {
-        return Err((String::new(), DecodeError::TooLarge(bytes.len())));
+        return Err((name_of(bytes), DecodeError::TooLarge(bytes.len())));
     }
     let resource = wire::Resource::decode(bytes.clone()).map_err(|error| (String::new(), error.into()))?;
     if resource.name.len() > limits::NAME_BYTES_MAX {
-        let start = resource.name.chars().take(100).collect();
-        return Err((start, DecodeError::NameTooLong(resource.name.len())));
+        let length = resource.name.len();
+        return Err((telling(resource.name), DecodeError::NameTooLong(length)));
     }
     match content(kind, &resource, names) {
         Ok((name, change)) => Ok(Decoded { name, version: resource.version.into(), change }),
         Err(error) => Err((resource.name, error)),
     }
+}
+
+/// The name of a resource that is not read for its size; empty if it has none that can be read.
+fn name_of(bytes: &Bytes) -> String {
+    wire::Named::decode(bytes.clone()).map(|named| telling(named.name)).unwrap_or_default()
+}
+
+/// A name as refusals have it: the beginning of one that is too long.
+fn telling(name: String) -> String {
+    if name.len() > limits::NAME_BYTES_MAX { name.chars().take(100).collect() } else { name }
 }
 
 /// What a resource says, with its name as the content has it: the same text, and shared with it.

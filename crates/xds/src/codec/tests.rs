@@ -437,4 +437,12 @@ fn an_envelope_that_lies_is_refused() {
     assert!(reason(Kind::Address, envelope(&"n".repeat(2000), url)).is_err());
     let huge = Bytes::from(vec![0; limits::RESOURCE_BYTES_MAX + 1]);
     assert!(matches!(decode(Kind::Address, &huge, &mut Names::new()), Err((_, DecodeError::TooLarge(_)))));
+    let value = Bytes::from(vec![0; limits::RESOURCE_BYTES_MAX]);
+    let huge = |name| {
+        let resource = Some(wire::Any { type_url: url.into(), value: value.clone() });
+        reason(Kind::Address, wire::Resource { resource, ..envelope(name, url) }).expect_err("too large")
+    };
+    let (name, too_large) = huge("mine");
+    assert!(name == "mine" && too_large.ends_with("a resource has at most 4194304"), "{name}: {too_large}");
+    assert_eq!(huge(&"n".repeat(2000)).0.len(), 100);
 }
