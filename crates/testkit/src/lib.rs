@@ -2,5 +2,6 @@
 
 pub mod authority;
 pub mod certs;
+pub mod control_plane;
 pub mod reference;
 pub mod tokens;
