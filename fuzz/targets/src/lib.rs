@@ -10,6 +10,7 @@ mod configuration;
 mod dns;
 mod node;
 mod objects;
+mod requests;
 mod tunnels;
 
 /// One target.
@@ -40,6 +41,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "token", run: certificates::token, seeds: certificates::token_seeds },
     Target { name: "identity", run: certificates::identity, seeds: certificates::identity_seeds },
     Target { name: "objects", run: objects::objects, seeds: Vec::new },
+    Target { name: "request_target", run: requests::target, seeds: requests::target_seeds },
+    Target { name: "request_head", run: requests::head, seeds: requests::head_seeds },
+    Target { name: "request_token", run: requests::request_token, seeds: requests::request_token_seeds },
+    Target { name: "first_bytes", run: requests::first_bytes, seeds: requests::first_bytes_seeds },
+    Target { name: "key_set", run: requests::keys, seeds: requests::keys_seeds },
+    Target { name: "expression", run: requests::expression, seeds: requests::expression_seeds },
 ];
 
 /// Runs one by name; what the fuzzer's programs call.
