@@ -3,7 +3,8 @@
 //! What holds here whoever reads or writes:
 //! * credit goes back to the sender only for bytes that were delivered, not for bytes that arrived;
 //! * while the reader stalls, what arrives is taken out of h2 and small frames are joined, so that
-//!   a chatty peer cannot exhaust the connection's frame budget;
+//!   a chatty peer cannot exhaust the connection's frame budget, nor a few stalled streams its
+//!   window: [`Tunnel::poll_gather`] does so, and a flush or a write that waits;
 //! * no empty DATA frame is ever sent but the one that ends the stream;
 //! * without credit a write waits; without a write nothing is reserved.
 //!
@@ -18,7 +19,7 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -34,6 +35,8 @@ pub struct Tunnel {
     send: SendStream<Bytes>,
     recv: RecvStream,
     arrived: Arrived,
+    /// Who read last.
+    reader: Option<Waker>,
     /// The peer said that nothing more comes.
     ended: bool,
     /// We said so.
@@ -95,8 +98,8 @@ impl Tunnel {
         lease: Box<dyn Any + Send + Sync>,
     ) -> Self {
         credit.enter(&mut recv);
-        let arrived = Arrived::default();
-        Self { send, recv, arrived, ended: false, finished: false, credit, held: 0, _lease: lease }
+        let (arrived, reader) = (Arrived::default(), None);
+        Self { send, recv, arrived, reader, ended: false, finished: false, credit, held: 0, _lease: lease }
     }
 
     /// The next bytes, without a copy; none at the peer's end of stream. The sender gets its
@@ -111,14 +114,10 @@ impl Tunnel {
     /// Takes in what has arrived while nobody can take it further, and notices a reset.
     /// Ready only with the error of a stream that broke.
     pub fn poll_gather(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        while !self.ended {
-            match ready!(self.poll_arrival(cx)) {
-                Ok(Some(bytes)) => self.arrived.push(bytes),
-                Ok(None) => break,
-                Err(error) => return Poll::Ready(error),
-            }
+        match ready!(self.poll_arrivals(cx)) {
+            Ok(()) => self.poll_reset(cx),
+            Err(error) => Poll::Ready(error),
         }
-        self.poll_reset(cx)
     }
 
     /// Says that this many bytes of those taken have gone where they belong.
@@ -161,6 +160,23 @@ impl Tunnel {
             Ok(reason) => reset_error(reason),
             Err(error) => into_io(error),
         })
+    }
+
+    /// Takes all that arrives out of h2. Ready when nothing more will, or the stream broke.
+    fn poll_arrivals(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(bytes) = ready!(self.poll_arrival(cx))? {
+            self.arrived.push(bytes);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes in what has arrived, and asks to be woken for more, where reader and writer are one.
+    fn gather_meanwhile(&mut self, cx: &mut Context<'_>) {
+        // A stream wakes one task: a writer must not be woken in place of a reader elsewhere.
+        if self.reader.as_ref().is_none_or(|reader| reader.will_wake(cx.waker())) {
+            // The reader meets an error too, after the bytes that came before it.
+            let _ = self.poll_arrivals(cx);
+        }
     }
 
     fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
@@ -231,6 +247,9 @@ impl AsyncRead for Tunnel {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
+        if !self.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
+            self.reader = Some(cx.waker().clone());
+        }
         if let Some(mut bytes) = ready!(self.poll_take(cx))? {
             let length = bytes.len().min(buf.remaining());
             buf.put_slice(&bytes[..length]);
@@ -247,13 +266,18 @@ impl AsyncWrite for Tunnel {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let granted = ready!(self.poll_credit(cx, buf.len()))?;
+        let Poll::Ready(granted) = self.poll_credit(cx, buf.len())? else {
+            self.gather_meanwhile(cx);
+            return Poll::Pending;
+        };
         let piece = Bytes::copy_from_slice(&buf[..granted.min(buf.len())]);
         self.send_piece(piece)
     }
 
-    /// h2 sends what it has without being asked.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// h2 sends what it has without being asked. But hyper flushes whenever it is woken, also while
+    /// it does not read because the reader of a body stalls.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.gather_meanwhile(cx);
         Poll::Ready(Ok(()))
     }
 

@@ -4,9 +4,20 @@
 mod support;
 
 use hbone::{limits::Limits, relay::Tcp};
-use std::{future::poll_fn, io::ErrorKind, pin::Pin, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    io::ErrorKind,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::Poll,
+    time::Duration,
+};
 use support::*;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
 
 const PIPE: usize = 64 << 10;
 
@@ -41,6 +52,78 @@ async fn sixty_four_stalled_tunnels_do_not_stop_another() {
         soon(expect_pattern(&mut server, TOTAL)).await;
         soon(writer).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn sixty_four_tunnels_that_are_only_flushed_do_not_stop_another() {
+    const STALLED: usize = 64;
+    const TOTAL: usize = 8 << 20;
+    let (link, mut served) = connected(PIPE).await;
+    let (go, written) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+    let mut stalled = Vec::new();
+    for _ in 0..STALLED {
+        let (mut near, mut far) = tunnel(&link, &mut served).await;
+        let (go, written) = (go.clone(), written.clone());
+        let writer = tokio::spawn(async move {
+            for at in (0..TOTAL).step_by(64 << 10) {
+                near.write_all(&pattern(at, 64 << 10)).await.unwrap();
+                written.fetch_add(64 << 10, Relaxed);
+            }
+            near.shutdown().await.unwrap();
+            near
+        });
+        // As hyper does while nobody reads the body that it carries.
+        let reader = tokio::spawn(async move {
+            let mut gone = std::pin::pin!(go.cancelled());
+            poll_fn(|cx| {
+                assert!(Pin::new(&mut far).poll_flush(cx).is_ready());
+                gone.as_mut().poll(cx)
+            })
+            .await;
+            expect_pattern(&mut far, TOTAL).await;
+        });
+        stalled.push((writer, reader));
+    }
+    // As much as the connection grants to begin with, but for what does not fill a write.
+    let full = (16 << 20) - STALLED * (64 << 10);
+    soon(async {
+        while written.load(Relaxed) < full {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let (mut near, mut far) = tunnel(&link, &mut served).await;
+    let another =
+        async { tokio::join!(send_pattern(&mut near, 16 << 20, 64 << 10), expect_pattern(&mut far, 16 << 20)) };
+    tokio::time::timeout(PATIENCE, another).await.expect("the other tunnel is stopped by the stalled ones");
+    go.cancel();
+    for (writer, reader) in stalled {
+        let _near = soon(writer).await.unwrap();
+        soon(reader).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_flushes_does_not_rob_a_reader_elsewhere() {
+    let (link, mut served) = connected(PIPE).await;
+    let (mut near, far) = tunnel(&link, &mut served).await;
+    let (mut read, mut write) = tokio::io::split(far);
+    let reader = tokio::spawn(async move {
+        let mut byte = [0; 1];
+        for _ in 0..2 {
+            read.read_exact(&mut byte).await.unwrap();
+        }
+    });
+    near.write_all(b"1").await.unwrap();
+    let mut echoed = [0; 1];
+    for _ in 0..100 {
+        // The reader waits by now, for the second byte.
+        write.write_all(b"x").await.unwrap();
+        soon(near.read_exact(&mut echoed)).await.unwrap();
+        write.flush().await.unwrap();
+    }
+    near.write_all(b"2").await.unwrap();
+    soon(reader).await.unwrap();
 }
 
 #[tokio::test]

@@ -4,17 +4,22 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 use bytes::Bytes;
 use chassis::task;
+use hbone::accept::Drain;
+use hbone::limits::Limits;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use pki::WorkloadCertificate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// How often an endpoint was asked.
 #[derive(Clone, Default)]
@@ -78,6 +83,36 @@ async fn answer(request: Request<Incoming>) -> Response<Full<Bytes>> {
         .header("x-hop", "1")
         .body(Full::from(text))
         .unwrap()
+}
+
+/// Takes tunnels at an address of its own, as the node of a pod in the mesh does, and answers every
+/// request in them with this body.
+pub(crate) async fn tunnelled(ip: &str, certificate: Arc<WorkloadCertificate>, body: Bytes) {
+    let (listener, _) = bind(&format!("{ip}:15008")).await;
+    task::spawn("endpoint", async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (end, body) = (pki::tls::server_config(&certificate), body.clone());
+            task::spawn("endpoint connection", async move {
+                let (stream, _) = pki::tls::accept(stream, end).await.unwrap();
+                let drain = Drain { start: CancellationToken::new(), deadline: Duration::ZERO };
+                let mut connection = hbone::accept::serve(stream, &Limits::default(), drain).await.unwrap();
+                while let Some(asked) = connection.next().await {
+                    let (tunnel, body) = (asked.accept(None).unwrap(), body.clone());
+                    let service = service_fn(move |_| {
+                        let body = Full::new(body.clone());
+                        async move { Ok::<_, Infallible>(Response::new(body)) }
+                    });
+                    task::spawn("endpoint tunnel", async move {
+                        let _end = http1::Builder::new().serve_connection(TokioIo::new(tunnel), service).await;
+                    })
+                    .detach();
+                }
+            })
+            .detach();
+        }
+    })
+    .detach();
 }
 
 /// Reads something and closes without an answer.

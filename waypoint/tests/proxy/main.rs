@@ -5,4 +5,5 @@
 mod cases;
 mod endpoint;
 mod form;
+mod stalled;
 mod world;

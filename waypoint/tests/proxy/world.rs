@@ -112,11 +112,16 @@ impl World {
 
     /// A tunnel of `client` to what is asked for, or the status that it was refused with.
     pub(crate) async fn tunnel(&self, asked: &str) -> Result<Tunnel, String> {
+        self.tunnel_within(asked, &Limits::default()).await
+    }
+
+    /// As [`World::tunnel`], of a client with limits of its own.
+    pub(crate) async fn tunnel_within(&self, asked: &str, limits: &Limits) -> Result<Tunnel, String> {
         let certificate = self.ca.certificate("shop", "client");
         let expected = [self.waypoint.settings.own.identity.clone()];
         let tcp = TcpStream::connect(self.address).await.unwrap();
         let tls = pki::tls::connect(tcp, pki::tls::client_config(&certificate, &expected)).await.unwrap();
-        let (link, drive) = open::begin(tls.0, &Limits::default()).await.unwrap();
+        let (link, drive) = open::begin(tls.0, limits).await.unwrap();
         task::spawn("drive", drive).detach();
         let head = ConnectHead::to(Authority::parse(asked).unwrap());
         match link.tunnel(&head, Box::new(())).await {
