@@ -9,6 +9,7 @@ pub mod backend;
 pub mod crowd;
 pub mod hold;
 pub mod load;
+pub mod mislead;
 pub mod probe;
 pub mod requests;
 pub mod serve;
@@ -25,6 +26,8 @@ pub enum App {
     Crowd(crowd::Options),
     /// Ask a certificate authority for what is not due, in every way.
     Attack(attack::Options),
+    /// Start a node proxy under a control plane that speaks nonsense.
+    Mislead(mislead::Options),
     /// Keep one connection open, send a line at an interval, and say when and how it ended.
     Hold(hold::Options),
     /// Ask the same question again and again and note when the answer changes.
@@ -51,6 +54,7 @@ pub fn run(app: App) -> ExitCode {
         App::Crowd(options) => runtime.block_on(crowd::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Attack(options) => runtime.block_on(attack::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Hold(options) => runtime.block_on(hold::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
+        App::Mislead(options) => runtime.block_on(mislead::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Probe(options) => runtime.block_on(probe::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Backend(options) => runtime.block_on(backend::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Requests(options) => runtime.block_on(requests::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),

@@ -16,6 +16,7 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     last_good(stage, seen)?;
     sockets(stage, seen)?;
     super::bad_zds::run(stage, seen, "shop/client", "web-far.shop:81")?;
+    super::bad_xds::run(stage, seen)?;
     ensure!(restarts(stage)? == before, "a program of the mesh was restarted");
     seen.push("no program of the mesh was restarted".into());
     Ok(())

@@ -2,6 +2,7 @@
 
 pub mod attacks;
 pub mod bad_input;
+pub mod bad_xds;
 pub mod bad_zds;
 pub mod control_plane;
 pub mod identity;
@@ -111,7 +112,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "bad-input",
-        about: "broken YAML, junk on sockets, a false ztunnel and a false agent: named errors, last good state, nothing crashes",
+        about: "broken YAML, junk on sockets, a false ztunnel, agent and control plane: named errors, last good state, nothing crashes",
         needs: &["curl", "python3"],
         fresh: true,
         env: &[],
