@@ -84,6 +84,9 @@ pub async fn serve_request(request: Request<Incoming>, call: &Arc<Call>, core: &
 
 /// The phases of a request, in order.
 async fn phases(exchange: &mut Exchange, rules: &Prepared, body: Incoming) -> Result<Box<Forwarded>, Reply> {
+    if let Some(missing) = rules.missing {
+        return Err(refusal::no_rules(missing, exchange.version));
+    }
     token::authenticate(exchange, rules).await?;
     let verdict = admit::judge(exchange, rules);
     if !verdict.allowed {

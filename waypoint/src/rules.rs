@@ -1,8 +1,8 @@
 //! The rules of a service and of the waypoint together, ready to be asked, kept as long as they stay
 //! the same.
 //!
-//! A service of which the control plane said nothing has rules that say nothing; nothing is served
-//! before the first complete word of the control plane.
+//! What the control plane said nothing of is not served ([`Missing`]): rules that say nothing are said,
+//! and rules that never came, or could not be read, must not leave anything open.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +18,17 @@ use crate::limits::CLUSTERS_MAX;
 use crate::report::Telling;
 use crate::trace::Settings;
 
+/// Rules without which nothing is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    /// Those of the waypoint's own Gateway.
+    #[error("the waypoint has no rules of its own yet")]
+    Gateway,
+    /// Those of the service.
+    #[error("the waypoint has no rules for this service yet")]
+    Service,
+}
+
 /// Rules, ready to be asked.
 #[derive(Debug)]
 pub struct Prepared {
@@ -31,6 +42,10 @@ pub struct Prepared {
     pub tracing: Settings,
     /// Whose tokens are accepted.
     pub authenticator: Authenticator,
+    /// Why nothing may be served by them.
+    pub missing: Option<Missing>,
+    /// Whether the control plane said what the rules of the service are.
+    told: bool,
 }
 
 /// The rules of all services that somebody asked for.
@@ -94,8 +109,15 @@ impl Preparations {
         let rules = [&gateway.rules().guards, &compiled.rules().guards];
         let authenticator =
             Authenticator::new(rules.into_iter().flat_map(|guards| &guards.authentications), &self.keys);
-        let prepared = Prepared { service: compiled, gateway: gateway.clone(), telling, tracing, authenticator };
-        let prepared = Arc::new(prepared);
+        let prepared = Arc::new(Prepared {
+            missing: missing(!Arc::ptr_eq(gateway, &self.nothing), service.is_some(), told.is_some()),
+            told: told.is_some(),
+            service: compiled,
+            gateway: gateway.clone(),
+            telling,
+            tracing,
+            authenticator,
+        });
         let mut known = HashMap::clone(&before);
         if known.len() >= CLUSTERS_MAX {
             known.clear();
@@ -110,8 +132,20 @@ impl Prepared {
     fn is_of(&self, told: Option<&Arc<Compiled>>, gateway: &Arc<CompiledGateway>) -> bool {
         let service = match told {
             Some(told) => Arc::ptr_eq(told, &self.service),
-            None => self.service.rules() == &ServiceRules::of(self.service.rules().service.clone()),
+            None => !self.told,
         };
         service && Arc::ptr_eq(gateway, &self.gateway)
     }
 }
+
+/// What is missing: the rules of the waypoint are needed always, those of a service for a service.
+fn missing(gateway: bool, is_service: bool, service: bool) -> Option<Missing> {
+    match (gateway, is_service, service) {
+        (false, _, _) => Some(Missing::Gateway),
+        (true, true, false) => Some(Missing::Service),
+        (true, true, true) | (true, false, _) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ use crate::outlier::Heard;
 use crate::phase::route::cluster_key;
 use crate::phase::{attributes, mirror, refusal};
 use crate::report::{Flag, Flags, Outcome, Party, Protocol, Security, details};
-use crate::rules::Prepared;
+use crate::rules::{Missing, Prepared};
 use crate::serve::own_baggage;
 use crate::serve::rewound::Rewound;
 use crate::target::Target;
@@ -40,6 +40,8 @@ const ENDPOINTS_MAX: usize = 3;
 /// Why a connection goes nowhere.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
+    #[error(transparent)]
+    NoRules(#[from] Missing),
     #[error("policy refuses it ({0})")]
     Policy(String),
     #[error("no route takes it, or it leads nowhere")]
@@ -91,7 +93,9 @@ pub async fn after_answer(tunnel: Rewound, name: Option<Str>, call: Arc<Call>, c
 fn status(refused: &Refused) -> StatusCode {
     match refused {
         Refused::Policy(_) => StatusCode::UNAUTHORIZED,
-        Refused::NoRoute | Refused::Try(_) | Refused::TooMany(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Refused::NoRules(_) | Refused::NoRoute | Refused::Try(_) | Refused::TooMany(_) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     }
 }
 
@@ -106,6 +110,9 @@ async fn begin(call: &Arc<Call>, core: &Core, name: Option<Str>, told: &mut Tell
     let waypoint = &core.waypoint;
     let view = waypoint.view.now();
     let rules = told.rules.clone();
+    if let Some(missing) = rules.missing {
+        return Err(missing.into());
+    }
     judge(call, &rules, name.as_deref()).map_err(Refused::Policy)?;
     let tracked = waypoint.live.track(still_holds(call, core, name.clone()))?;
     tracked.judge_again(&waypoint.view.now());
@@ -137,7 +144,7 @@ fn still_holds(call: &Arc<Call>, core: &Core, name: Option<Str>) -> impl Fn(&Vie
     let (call, waypoint) = (call.clone(), core.waypoint.clone());
     move |view| {
         let rules = waypoint.rules.of(view, call.target.service().map(|service| service.key()).as_ref());
-        judge(&call, &rules, name.as_deref()).is_ok()
+        rules.missing.is_none() && judge(&call, &rules, name.as_deref()).is_ok()
     }
 }
 
@@ -325,6 +332,11 @@ impl Telling {
                 self.outcome.details = why.clone().into();
                 self.outcome.termination = Some(why.clone().into());
                 Flags::NONE
+            }
+            Refused::NoRules(missing) => {
+                self.outcome.details = details::NO_RULES.into();
+                self.outcome.termination = Some(missing.to_string().into());
+                Flag::NoCluster.into()
             }
             Refused::NoRoute => {
                 self.outcome.details = details::ROUTE_NOT_FOUND.into();

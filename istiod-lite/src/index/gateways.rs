@@ -101,6 +101,7 @@ impl Index {
                 continue;
             }
             others = true;
+            self.rules.mark_gateway(&format!("{}/{}", name.0, name.1).into());
             match waypoint {
                 Some(waypoint) => drop(self.waypoints.insert(name.clone(), waypoint)),
                 None => drop(self.waypoints.remove(&name)),

@@ -1,12 +1,13 @@
 //! What a caller is answered when no endpoint did: one row for each failure. Pure.
 
-use http::StatusCode;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
+use http::{StatusCode, Version};
 use mesh::route::retry::TryOutcome;
 
 use crate::answer::Reply;
 use crate::outlier::Heard;
 use crate::report::{Flag, Flags, details};
+use crate::rules::Missing;
 use crate::upstream::failure::{ConnectFailure, TryFailure};
 
 /// The answer, in Envoy's words.
@@ -67,6 +68,16 @@ pub fn reply(failure: &TryFailure) -> Reply {
     }
     if let TryFailure::Connect(connect) = failure {
         reply.failure = Some(connect.to_string().into());
+    }
+    reply
+}
+
+/// The answer where there are no rules. Whoever is connected is to come again: perhaps to another waypoint.
+pub fn no_rules(missing: Missing, version: Version) -> Reply {
+    let reply = Reply::new(StatusCode::SERVICE_UNAVAILABLE, Flag::NoCluster.into(), details::NO_RULES);
+    let mut reply = reply.saying(missing.to_string());
+    if version <= Version::HTTP_11 {
+        reply.headers.push((header::CONNECTION, HeaderValue::from_static("close")));
     }
     reply
 }

@@ -208,6 +208,8 @@ pub mod details {
     pub const ROUTE_NOT_FOUND: &str = "route_not_found";
     /// The destination does not exist.
     pub const CLUSTER_NOT_FOUND: &str = "cluster_not_found";
+    /// There are no rules for it, or none of the waypoint itself.
+    pub const NO_RULES: &str = "no_rules";
     /// No endpoint can be used.
     pub const NO_HEALTHY_UPSTREAM: &str = "no_healthy_upstream";
     /// A limit of connections or requests; Envoy adds what overflowed in braces.

@@ -276,3 +276,29 @@ async fn websockets_are_bytes_once_both_sides_agree() {
     .await
     .expect("it comes back");
 }
+
+#[tokio::test]
+async fn without_rules_nothing_is_served() {
+    let (port, hits) = endpoint::echo("127.77.1.16:0").await;
+    let world = World::untold(&web("127.77.1.16", port)).await;
+    let web = "shop/web.shop.svc.cluster.local";
+    assert_eq!(world.get("/").await, (503, "the waypoint has no rules of its own yet".into()));
+    world.own_rules();
+    let answer = world.ask(request("GET", "/", "")).await;
+    assert_eq!(
+        (answer.status().as_u16(), &**answer.body()),
+        (503, &b"the waypoint has no rules for this service yet"[..])
+    );
+    assert_eq!(answer.headers()["connection"], "close");
+    let mut tunnel = world.tunnel("10.1.0.1:80").await.unwrap();
+    tunnel.write_all(b"\x00\x01hello").await.unwrap();
+    let end = timeout(Duration::from_secs(10), tunnel.read(&mut [0; 7])).await.expect("it is closed");
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    assert_eq!(hits.count(), 0);
+
+    world.rules(|_| {});
+    assert_eq!(world.get("/").await.0, 200);
+    world.waypoint.view.apply(vec![mesh::Change::RemoveServiceRules(web.into())]);
+    assert_eq!(world.get("/").await.0, 503);
+    assert_eq!(hits.count(), 1);
+}

@@ -15,7 +15,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use mesh::route::{Compiled, ServiceRules};
+use mesh::route::{Compiled, CompiledGateway, GatewayRules, ServiceRules};
 use mesh::{Change, Identity, fixture};
 use pki::SystemClock;
 use pki::cache::CertificateCache;
@@ -54,8 +54,16 @@ service wp ns=shop vip=10.1.0.9 15008->15008 pods=wp-1
 ";
 
 impl World {
-    /// A waypoint in this mesh.
+    /// A waypoint in this mesh, with rules for itself and for `web` that say nothing.
     pub(crate) async fn new(mesh: &str) -> Self {
+        let world = Self::untold(mesh).await;
+        world.own_rules();
+        world.rules(|_| {});
+        world
+    }
+
+    /// A waypoint in this mesh that was told no rules.
+    pub(crate) async fn untold(mesh: &str) -> Self {
         let ca = Arc::new(FakeCa::new());
         let (certificates, driver) = CertificateCache::new(ca.clone(), Arc::new(SystemClock));
         task::spawn("certificates", driver.run()).detach();
@@ -100,6 +108,13 @@ impl World {
         task::spawn("live", async move { live::watch(watched.live.clone(), || watched.view.now(), changes).await })
             .detach();
         Self { ca, waypoint, process, address, _core: core }
+    }
+
+    /// Rules of the waypoint's own Gateway, which say nothing.
+    pub(crate) fn own_rules(&self) {
+        let rules = GatewayRules::of("shop".into(), "wp".into());
+        let compiled = Arc::new(CompiledGateway::new(rules).expect("usable rules"));
+        self.waypoint.view.apply(vec![Change::GatewayRules(compiled)]);
     }
 
     /// Rules of `web.shop`.

@@ -3,7 +3,7 @@
 //! Rules are built one service at a time, by [`CONTRIBUTORS`] in their order: plain functions that
 //! look at what was told and add what their kinds say, naming destinations as their authors did.
 //! Then destinations are looked up ([`resolve`]), the whole is compiled, and what cannot be used
-//! leaves the last good rules in place. Every object that has a say is told what became of it
+//! leaves the last good rules in place, or closes where there are none ([`closed`]). Every object that has a say is told what became of it
 //! ([`conditions`]). What must be built again follows from what each object reaches ([`reach`]).
 //!
 //! To add a kind: a table in `Told`, its arm in `Index::tell` (through [`Index::tell_rules`]), a
@@ -13,9 +13,11 @@
 //! in `Told`.
 //!
 //! Rules are published only to the waypoints that need them: those that serve the service, and
-//! those that serve a service whose rules send to it.
+//! those that serve a service whose rules send to it. Whatever a waypoint serves has rules, also such
+//! that say nothing, and so has its Gateway: a waypoint refuses what it has no rules for.
 
 mod attach;
+mod closed;
 mod conditions;
 mod delegate;
 mod destination_rule;

@@ -1,7 +1,7 @@
 //! Builds what is marked, and says what is different to whom.
 
 use super::{
-    CONTRIBUTORS, Conditions, GATEWAY_CONTRIBUTORS, OBJECT_CONDITIONS, Reach, Scene, Target,
+    CONTRIBUTORS, Conditions, GATEWAY_CONTRIBUTORS, OBJECT_CONDITIONS, Reach, Scene, Target, closed,
     reach::{Register, take},
     resolve,
 };
@@ -11,11 +11,7 @@ use crate::{
 };
 use mesh::{
     Change, ServiceKey, Str,
-    policy::Rule,
-    route::{
-        Compiled, CompiledGateway, GatewayRules, Guards, ServiceRules, Unusable,
-        guard::{GuardAction, GuardPolicy},
-    },
+    route::{Compiled, CompiledGateway, GatewayRules, ServiceRules, Unusable},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -62,20 +58,34 @@ enum Sender {
 #[derive(Debug)]
 struct Built<T> {
     rules: Option<Arc<T>>,
+    /// Whether nobody may ask, because what was said cannot be used.
+    closed: bool,
     conditions: Conditions,
     sends_to: BTreeSet<ServiceKey>,
     waypoints: Vec<Str>,
 }
 
+impl<T> Built<T> {
+    /// What was good when it was built.
+    fn good(&self) -> Option<&Arc<T>> {
+        self.rules.as_ref().filter(|_| !self.closed)
+    }
+}
+
 impl<T> Default for Built<T> {
     fn default() -> Self {
-        Self { rules: None, conditions: Conditions::default(), sends_to: BTreeSet::new(), waypoints: Vec::new() }
+        let (conditions, sends_to) = (Conditions::default(), BTreeSet::new());
+        Self { rules: None, closed: false, conditions, sends_to, waypoints: Vec::new() }
     }
 }
 
 impl Rules {
     pub(in crate::index) fn mark_service(&mut self, key: &ServiceKey) {
         self.marked.services.insert(key.clone());
+    }
+
+    pub(in crate::index) fn mark_gateway(&mut self, gateway: &Str) {
+        self.marked.gateways.insert(gateway.clone());
     }
 
     pub(super) fn touch(&mut self, object: &FactKey, new: Reach) {
@@ -162,7 +172,9 @@ impl Index {
             self.rules.link(&Sender::Gateway(gateway.clone()), &old.sends_to, &new.sends_to);
             looked_at.extend(old.sends_to.union(&new.sends_to).cloned());
             self.publish_gateway(&gateway, new.rules.clone(), added, removed);
-            self.rules.gateways.insert(gateway, new);
+            if new.rules.is_some() || new.conditions != Conditions::default() {
+                self.rules.gateways.insert(gateway, new);
+            }
         }
         for key in looked_at {
             self.publish_service(key, added, removed);
@@ -183,29 +195,34 @@ impl Index {
                 conditions.fail(&object, condition);
             }
         });
-        let built = |rules, sends_to, conditions| Built { rules, conditions, sends_to, waypoints: waypoints.clone() };
-        if !self.services.contains_key(key) || rules == ServiceRules::of(key.clone()) {
-            return built(None, BTreeSet::new(), conditions);
-        }
-        let last = self.rules.services.get(key).and_then(|built| built.rules.as_ref());
-        let guards = rules.guards.clone();
-        let rules = match last {
-            Some(last) if *last.rules() == rules => Some(last.clone()),
-            _ => match Compiled::new(rules) {
-                Ok(rules) => Some(Arc::new(rules)),
-                Err(unusable) => {
-                    blame(&unusable, &objects, &mut conditions);
-                    let stays = match last {
-                        Some(last) => Some(guarded_by(last, guards)),
-                        None => guards_alone(key, guards),
-                    };
-                    let sends = |stays: &Arc<Compiled>| resolve::sends_to(&mut stays.rules().clone());
-                    sends_to = stays.as_ref().map(sends).unwrap_or_default();
-                    stays
-                }
-            },
+        let built = |rules, closed, sends_to, conditions| Built {
+            rules,
+            closed,
+            sends_to,
+            conditions,
+            waypoints: waypoints.clone(),
         };
-        built(rules, sends_to, conditions)
+        // A waypoint serves nothing that it has no rules for: they go there when they say nothing, too.
+        let needless = waypoints.is_empty() && rules == ServiceRules::of(key.clone());
+        if needless || !self.services.contains_key(key) {
+            return built(None, false, BTreeSet::new(), conditions);
+        }
+        let last = self.rules.services.get(key).and_then(Built::good);
+        if let Some(last) = last.filter(|last| *last.rules() == rules) {
+            return built(Some(last.clone()), false, sends_to, conditions);
+        }
+        let guards = rules.guards.clone();
+        match Compiled::new(rules) {
+            Ok(rules) => built(Some(Arc::new(rules)), false, sends_to, conditions),
+            Err(unusable) => {
+                let stays = last.and_then(|last| closed::guarded(last, guards));
+                let closed = stays.is_none();
+                blame(&unusable, closed, &objects, &mut conditions);
+                let rules = stays.or_else(|| closed::service(key));
+                sends_to = rules.iter().flat_map(|rules| resolve::sends_to(&mut rules.rules().clone())).collect();
+                built(rules, closed, sends_to, conditions)
+            }
+        }
     }
 
     fn build_gateway(&self, gateway: &Str) -> Built<CompiledGateway> {
@@ -213,25 +230,29 @@ impl Index {
         let objects: Vec<FactKey> = self.rules.register.about_gateway(gateway).cloned().collect();
         let waypoints = vec![gateway.clone()];
         let scene = Scene { index: self, objects: &objects, waypoints: &waypoints };
-        let empty = GatewayRules::of(namespace.into(), name.into());
-        let (mut rules, mut conditions) = (empty.clone(), Conditions::default());
+        let mut rules = GatewayRules::of(namespace.into(), name.into());
+        let mut conditions = Conditions::default();
         GATEWAY_CONTRIBUTORS.iter().for_each(|contribute| contribute(&scene, &mut rules, &mut conditions));
         let sends_to = resolve::gateway(&scene, &mut rules, &mut |from, condition| {
             if let Some(object) = resolve::object(from) {
                 conditions.fail(&object, condition);
             }
         });
-        if rules == empty {
-            return Built { rules: None, conditions, sends_to: BTreeSet::new(), waypoints };
+        if !self.waypoints.contains_key(&(rules.namespace.clone(), rules.name.clone())) {
+            return Built { conditions, waypoints, ..Built::default() };
         }
-        let last = self.rules.gateways.get(gateway);
+        let last = self.rules.gateways.get(gateway).and_then(|built| Some((built.good()?, &built.sends_to)));
+        let guards = rules.guards.clone();
         match CompiledGateway::new(rules) {
-            Ok(rules) => Built { rules: Some(Arc::new(rules)), conditions, sends_to, waypoints },
+            Ok(rules) => Built { rules: Some(Arc::new(rules)), closed: false, conditions, sends_to, waypoints },
             Err(unusable) => {
-                blame(&unusable, &objects, &mut conditions);
-                let rules = last.and_then(|last| last.rules.clone());
-                let sends_to = last.map(|last| last.sends_to.clone()).unwrap_or_default();
-                Built { rules, conditions, sends_to, waypoints }
+                let stays = last.and_then(|(last, _)| closed::guarded_gateway(last, guards));
+                let closed = stays.is_none();
+                blame(&unusable, closed, &objects, &mut conditions);
+                let rules = stays.or_else(|| closed::gateway(namespace.into(), name.into()));
+                // Who may ask is of now, and the rest of before.
+                let before = last.into_iter().flat_map(|(_, sends_to)| sends_to.clone());
+                Built { rules, closed, conditions, sends_to: before.chain(sends_to).collect(), waypoints }
             }
         }
     }
@@ -303,38 +324,13 @@ impl Index {
     }
 }
 
-/// The last good rules with those who may ask now; as they were, if that is what cannot be used.
-fn guarded_by(last: &Arc<Compiled>, guards: Guards) -> Arc<Compiled> {
-    if last.rules().guards == guards {
-        return last.clone();
-    }
-    let new = Compiled::new(ServiceRules { guards, ..last.rules().clone() });
-    new.map_or_else(|_| last.clone(), Arc::new)
-}
-
-/// What holds of rules that cannot be used and never could: who may ask. Nobody may, where that is
-/// what cannot be used.
-fn guards_alone(key: &ServiceKey, guards: Guards) -> Option<Arc<Compiled>> {
-    if guards == Guards::default() {
-        return None;
-    }
-    let alone = |guards| Compiled::new(ServiceRules { guards, ..ServiceRules::of(key.clone()) }).ok().map(Arc::new);
-    let nobody = GuardPolicy {
-        namespace: key.namespace.clone(),
-        name: "unusable".into(),
-        action: GuardAction::Deny,
-        dry_run: false,
-        rules: vec![Rule::default()],
-    };
-    alone(guards).or_else(|| alone(Guards { policies: vec![nobody], ..Guards::default() }))
-}
-
 /// Tells those whose part of the rules cannot be used, or all of them if it is not clear whose.
-fn blame(unusable: &Unusable, objects: &[FactKey], conditions: &mut Conditions) {
+fn blame(unusable: &Unusable, closed: bool, objects: &[FactKey], conditions: &mut Conditions) {
     let named: Vec<&FactKey> = objects.iter().filter(|object| unusable.place.contains(&*object.text())).collect();
     let blamed = if named.is_empty() { objects.iter().collect() } else { named };
+    let instead = if closed { "nobody may ask until it can be used" } else { "the last good rules stay" };
     for object in blamed {
-        let message = format!("{unusable}; the last good rules stay");
+        let message = format!("{unusable}; {instead}");
         conditions.fail(object, Condition::unmet("Accepted", "UnsupportedValue", message));
     }
 }

@@ -355,13 +355,13 @@ fn a_gateway_touches_what_names_it() {
     let (mut index, view) = index(&behind);
     let names = |changes: Vec<mesh::Change>| changes.len();
     let wp = |text: &str| facts(text).remove(0);
-    assert_eq!(names(super::changes(&mut index, wp(&gateway("shop", "unrelated", "")))), 0);
+    assert_eq!(names(super::changes(&mut index, wp(&gateway("shop", "unrelated", "")))), 1, "its own rules");
     let changes = super::changes(&mut index, wp(&gateway("shop", "wp", "")));
     let view = view.apply(changes.clone());
-    assert_eq!(names(changes), 2, "the service and its policy");
+    assert_eq!(names(changes), 4, "the service and its policy, its rules and those of the Gateway");
     assert_eq!(waypoints(&view).0, WP);
     let changes = super::changes(&mut index, Fact::Removed(wp(&gateway("shop", "wp", "")).key()));
-    assert_eq!(names(changes), 2);
+    assert_eq!(names(changes), 4);
 }
 
 #[test]

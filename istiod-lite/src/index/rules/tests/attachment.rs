@@ -120,13 +120,42 @@ spec: {{gatewayClassName: istio-waypoint, listeners: [{{name: mesh, port: 15008,
         )
     };
     let mut index = shop("");
-    let told = |index: &Index| index.gateway_rules().map(|rules| rules.rules().key()).collect::<Vec<_>>();
-    assert_eq!(told(&index), [""; 0], "rules that say nothing are not published");
+    let told = |index: &Index| {
+        let all = index.gateway_rules().map(|it| (it.rules().key(), it.rules().forward_client_identity));
+        all.collect::<Vec<_>>()
+    };
+    assert_eq!(told(&index), [("shop/wp".to_owned(), false)]);
     tell(&mut index, &gateway("true"));
-    assert_eq!(told(&index), ["shop/wp"]);
-    assert!(index.gateway_rules().all(|rules| rules.rules().forward_client_identity));
+    assert_eq!(told(&index), [("shop/wp".to_owned(), true)]);
     tell(&mut index, &gateway("false"));
-    assert_eq!(told(&index), [""; 0]);
+    assert_eq!(told(&index), [("shop/wp".to_owned(), false)]);
+}
+
+#[test]
+fn what_a_waypoint_serves_has_rules_that_may_say_nothing() {
+    let mut index = shop("");
+    let services = |index: &Index| {
+        let all = index.service_rules().map(|(it, to)| {
+            assert_eq!(it.rules(), &mesh::route::ServiceRules::of(it.rules().service.clone()));
+            format!("{} to {}", it.rules().service.hostname, to.iter().map(|to| &**to).collect::<Vec<_>>().join(","))
+        });
+        all.collect::<Vec<_>>()
+    };
+    let bound =
+        ["api.example to shop/wp", "api.shop.svc.cluster.local to shop/wp", "web.shop.svc.cluster.local to shop/wp"];
+    assert_eq!(services(&index), bound, "and not what is not bound");
+    let service = FactKey { kind: Kind::Service, namespace: "shop".into(), name: "web".into() };
+    index.apply(Fact::Removed(service));
+    assert_eq!(services(&index), bound[..2]);
+    let built = index.rules.log.len();
+    index.apply(Fact::Removed(FactKey { kind: Kind::Gateway, namespace: "shop".into(), name: "wp".into() }));
+    assert_eq!((services(&index).len(), index.gateway_rules().count()), (0, 0));
+    assert_eq!(index.rules.log.len(), built + 2, "only what was bound is built");
+    tell(&mut index, super::SHOP);
+    assert_eq!((services(&index).len(), index.gateway_rules().count()), (3, 1));
+    // Another class makes it none of ours.
+    tell(&mut index, &super::SHOP.replace("gatewayClassName: istio-waypoint", "gatewayClassName: other"));
+    assert_eq!((services(&index).len(), index.gateway_rules().count()), (0, 0));
 }
 
 #[test]

@@ -1,8 +1,14 @@
 //! Policies for waypoints, and what is told of requests.
 
 use super::{shop, show, tell};
-use crate::index::Index;
-use mesh::route::{Destination, Guards, guard::GuardAction, guard::Keys, text::Fraction};
+use crate::{
+    facts::{Fact, FactKey, Kind},
+    index::Index,
+};
+use mesh::{
+    policy::PathPattern,
+    route::{Destination, Guards, guard::GuardAction, guard::Keys, text::Fraction},
+};
 
 fn object(api: &str, kind: &str, namespace: &str, name: &str, spec: &str) -> String {
     format!(
@@ -89,7 +95,7 @@ fn a_policy_that_cannot_be_read_closes_or_stays() {
     let bad = policy("shop", "p", &format!("{WEB}, action: DENY, rules: [{{to: [{{operation: {{path: [/a]}}}}]}}]"));
     let index = shop(&bad);
     assert_eq!(guards(&index), ["web.shop.svc.cluster.local: shop/p"]);
-    let (rules, _) = index.service_rules().next().expect("rules");
+    let (rules, _) = index.service_rules().find(|(it, _)| !it.rules().guards.policies.is_empty()).expect("rules");
     let closed = &rules.rules().guards.policies[0];
     assert!(closed.action == GuardAction::Deny && closed.rules[0].clauses.is_empty(), "{closed:?}");
     let unmet = show::unmet(&index);
@@ -290,5 +296,52 @@ fn whatever_the_order_the_rules_are_the_same() {
             other.iter().for_each(|fact| drop(index.apply(fact.clone())));
             assert_eq!(shown(&index), expected, "turned by {turn}");
         }
+    }
+}
+
+/// A policy that reads well and that no waypoint can use.
+fn unusable(name: &str, target: &str) -> Fact {
+    let text =
+        policy("shop", name, &format!("{target}, action: DENY, rules: [{{to: [{{operation: {{paths: [/a]}}}}]}}]"));
+    let mut fact = super::facts(&text).remove(0);
+    let Fact::AuthorizationPolicy(policy) = &mut fact else { panic!("{fact:?} is no policy") };
+    let all = policy.rules.iter_mut().flat_map(|rule| &mut rule.clauses).flatten();
+    for request in all.filter_map(|term| term.l4.request.as_deref_mut()) {
+        request.paths.any_of = vec![PathPattern::Template("no-template".into())];
+    }
+    fact
+}
+
+#[test]
+fn what_cannot_be_used_leaves_the_last_good_rules_or_lets_nobody_in() {
+    for (target, at) in [(WEB, "web.shop.svc.cluster.local"), (WAYPOINT, "shop/wp")] {
+        let said = |index: &Index, what: &str| {
+            let unmet = show::unmet(index);
+            assert!(unmet.iter().any(|it| it.contains(what)), "{target}: {unmet:?}");
+        };
+        let closed = [format!("{at}: shop/unusable")];
+        let mut first = Index::new(crate::index::Mesh::default());
+        first.apply(unusable("p", target));
+        tell(&mut first, super::SHOP);
+        assert_eq!(guards(&first), closed, "there never were good rules");
+        said(&first, "nobody may ask");
+        let mut index = shop("");
+        index.apply(unusable("p", target));
+        assert_eq!(guards(&index), closed, "those that were good did not have the policy");
+        index.apply(unusable("q", target));
+        assert_eq!(guards(&index), closed, "what is closed is not a good version");
+
+        let good = policy("shop", "p", &format!("{target}, action: DENY, rules: [{{}}]"));
+        let mut index = shop(&good);
+        index.apply(unusable("p", target));
+        assert_eq!(guards(&index), [format!("{at}: shop/p")], "the last good version stays");
+        said(&index, "the last good rules stay");
+        index.apply(unusable("q", target));
+        assert_eq!(guards(&index), closed, "a policy that is new has no good version");
+        for name in ["p", "q"] {
+            let (namespace, name) = ("shop".into(), name.into());
+            index.apply(Fact::Removed(FactKey { kind: Kind::AuthorizationPolicy, namespace, name }));
+        }
+        assert_eq!((guards(&index), show::unmet(&index)), (Vec::new(), Vec::new()));
     }
 }

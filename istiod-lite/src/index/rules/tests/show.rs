@@ -11,11 +11,14 @@ use mesh::{
     },
 };
 
-/// The published rules of every service, a line for each fact of them.
+/// The published rules of every service that say something, a line for each fact of them.
 pub(super) fn rules(index: &Index) -> Vec<String> {
     let mut lines = Vec::new();
     for (compiled, audience) in index.service_rules() {
         let rules = compiled.rules();
+        if *rules == ServiceRules::of(rules.service.clone()) {
+            continue;
+        }
         let to: Vec<&str> = audience.iter().map(|name| &**name).collect();
         lines.push(format!("{} to {}", short(&rules.service.to_string()), to.join(", ")));
         lines.extend(of_service(rules).into_iter().map(|line| format!("  {line}")));
