@@ -49,6 +49,10 @@ pub enum BadTarget {
     /// It has a NUL, percent-encoded.
     #[error("the path has an encoded NUL")]
     Nul,
+    /// Dots between slashes that are percent-encoded, or before a `;`: whoever decodes the slashes, or
+    /// drops what stands behind the `;`, would go to another path than the one that was judged.
+    #[error("the path hides `.` or `..` behind an encoded slash or a parameter")]
+    HiddenDots,
     /// A `%` without two hexadecimal digits.
     #[error("the path has a percent sign without two hexadecimal digits")]
     Escape,
@@ -109,6 +113,9 @@ pub fn path(raw: &str, how: PathNormalization) -> Result<Cow<'_, str>, BadTarget
         return Ok(raw.into());
     }
     let flat = without_dots(&decoded);
+    if hides_dots(&flat) {
+        return Err(BadTarget::HiddenDots);
+    }
     let merge = matches!(how, PathNormalization::MergeSlashes | PathNormalization::DecodeAndMergeSlashes);
     Ok(if merge { merged(&flat) } else { flat }.into())
 }
@@ -184,6 +191,13 @@ fn without_dots(path: &str) -> String {
         }
     }
     format!("/{}", kept.join("/"))
+}
+
+/// Whether a reader who goes further than RFC 3986 would find dots to follow.
+fn hides_dots(path: &str) -> bool {
+    let elements = path.split('/').flat_map(|element| element.split("%2F")).flat_map(|part| part.split("%5C"));
+    let mut names = elements.map(|element| element.split(';').next().unwrap_or_default());
+    names.any(|name| matches!(name, "." | ".."))
 }
 
 fn merged(path: &str) -> String {
