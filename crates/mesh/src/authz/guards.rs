@@ -9,7 +9,11 @@
 //! about one allows nothing, and denies, asks, and is judged otherwise by its other fields.
 
 use super::{Asked, Attributes, Unseen};
-use crate::route::guard::{ExternalAuthorizer, GuardAction, GuardPolicy, Guards};
+use crate::route::{
+    guard::{ExternalAuthorizer, GuardAction, GuardPolicy, Guards},
+    head::Head,
+    normal::{self, PathNormalization},
+};
 
 /// The answer to a request.
 #[derive(Clone, Debug)]
@@ -42,7 +46,29 @@ pub enum GuardReason<'a> {
 
 /// Judges one request, or one connection that is not read as HTTP, by the policies of the waypoint
 /// and of the service.
+///
+/// A path with encoded slashes goes to the endpoint as it is, and only that knows whether they
+/// part elements. So it must pass both ways: as it is, and with the slashes decoded.
 pub fn judge<'a>(gateway: &'a Guards, service: &'a Guards, attributes: &Attributes<'_>) -> GuardVerdict<'a> {
+    let plain = judge_one(gateway, service, attributes);
+    let Some(request) = attributes.request.filter(|request| hides_slashes(request.path)) else { return plain };
+    let Ok(path) = normal::path(request.path, PathNormalization::DecodeAndMergeSlashes) else { return plain };
+    let head = Head { path: &path, ..*request };
+    let parted = judge_one(gateway, service, &Attributes { request: Some(&head), ..attributes.clone() });
+    let (mut verdict, other) = if plain.allowed { (parted, plain) } else { (plain, parted) };
+    for (policy, authorizer) in other.ask {
+        if !verdict.ask.iter().any(|(_, known)| **known == *authorizer) {
+            verdict.ask.push((policy, authorizer));
+        }
+    }
+    verdict
+}
+
+fn hides_slashes(path: &str) -> bool {
+    path.contains("%2F") || path.contains("%5C")
+}
+
+fn judge_one<'a>(gateway: &'a Guards, service: &'a Guards, attributes: &Attributes<'_>) -> GuardVerdict<'a> {
     let asked = Asked::of(attributes);
     let (mut denied, mut allowed, mut any_allow) = (None, None, false);
     let mut ask: Vec<(&GuardPolicy, &ExternalAuthorizer)> = Vec::new();

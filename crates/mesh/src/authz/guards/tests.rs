@@ -330,3 +330,17 @@ fn where_no_request_is_seen_no_more_passes() {
     let head = asked.head();
     assert_eq!(judged(&Guards::default(), &either, &attributes(&head, false, None)), "nothing allows");
 }
+
+#[test]
+fn encoded_slashes_find_no_way_around() {
+    for (policies, path, expected) in [
+        ("deny admin path=/admin,/admin/*", "/admin%2Fusers", "denied by admin"),
+        ("deny admin path=/admin,/admin/*", "/admin%5Cusers", "denied by admin"),
+        ("deny admin path=/admin,/admin/*", "/x%2Fadmin", "no policy"),
+        ("allow public path=/public/*", "/public/a%2Fb", "allowed by public"),
+        ("allow exact path=/public/{*}", "/public/a%2Fb", "nothing allows"),
+        ("custom:door ask path=/door/*", "/door%2Fx", "no policy, ask asks door"),
+    ] {
+        assert_eq!(answer("", policies, &format!("GET {path}"), ""), expected, "{path} under {policies}");
+    }
+}
