@@ -22,6 +22,9 @@ pub const SNIFF_BYTES_MAX: usize = 16 << 10;
 /// the port's protocol to spare it. Istio's default was the same until it became endless.
 pub const SNIFF_DEADLINE: Duration = Duration::from_millis(200);
 
+/// How long a caller whom we closed may take to notice: a round trip, and a busy peer.
+pub const GOODBYE: Duration = Duration::from_secs(1);
+
 /// Header fields of a request or response. Browsers send 20 to 40; hyper's default.
 pub const HEADERS_MAX: usize = 100;
 /// Bytes of a head. Envoy's default of 60 KiB, rounded up.

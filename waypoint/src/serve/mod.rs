@@ -13,9 +13,10 @@ use std::sync::Arc;
 use hbone::accept::Request;
 use hbone::head::Baggage;
 use mesh::service::AppProtocol;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::context::{Call, Core};
-use crate::tcp;
+use crate::{limits, tcp};
 use sniff::Spoken;
 
 /// Answers a CONNECT and serves what comes through it.
@@ -41,8 +42,18 @@ pub async fn tunnel(request: Request, call: Arc<Call>, core: Arc<Core>) {
             tcp::after_answer(tunnel, None, call, core).await;
         }
         (_, Spoken::Http2) => http::two(tunnel, call, core).await,
-        // What is no HTTP on a port of HTTP gets the 400 of an HTTP server.
+        // What is no HTTP on a port of HTTP/2 is a bad preface (RFC 9113 §3.4).
+        (AppProtocol::Http2 | AppProtocol::Grpc, Spoken::Other) => close(tunnel).await,
+        // On one of HTTP/1 it gets the 400 of an HTTP server.
         (_, Spoken::Http1 | Spoken::Other | Spoken::Tls(_)) => http::one(tunnel, call, core).await,
+    }
+}
+
+/// Ends a connection in order: a caller that is only reset cannot tell us from a network that fails.
+async fn close(mut tunnel: rewound::Rewound) {
+    if tunnel.shutdown().await.is_ok() {
+        let mut rest = tunnel.take(limits::SNIFF_BYTES_MAX as u64);
+        let _end = tokio::time::timeout(limits::GOODBYE, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
     }
 }
 
