@@ -66,6 +66,8 @@ pub struct Counts {
     pub methods: BTreeMap<String, u64>,
     /// Requests by their `x-call` header.
     pub calls: BTreeMap<String, u64>,
+    /// Requests without an `x-request-id`: no waypoint has seen them.
+    pub unnamed: u64,
     /// Connections that were accepted.
     pub connections: u64,
 }
@@ -146,7 +148,13 @@ fn bind(port: u16) -> std::io::Result<TcpListener> {
 async fn connection(stream: TcpStream, backend: Arc<Backend>, http2: bool) {
     // Only a socket that is gone already refuses.
     let _gone = stream.set_nodelay(true);
-    let service = service_fn(move |request| answer(backend.clone(), request));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (head, backend) = (request.method() == http::Method::HEAD, backend.clone());
+        // An answer to HEAD has no body (RFC 9110 §9.3.2), whatever it says of its length.
+        let bare =
+            move |answer: Response<Body>| if head { answer.map(|_| Full::default().boxed_unsync()) } else { answer };
+        async move { answer(backend, request).await.map(bare) }
+    });
     let io = TokioIo::new(stream);
     // The peer's errors are the scenario's business, not ours.
     let _end = if http2 {
@@ -204,6 +212,7 @@ impl Backend {
     fn count(&self, request: &Request<Incoming>) -> Mode {
         let mut counts = self.counts.lock().expect("no holder panics");
         counts.total += 1;
+        counts.unnamed += u64::from(!request.headers().contains_key("x-request-id"));
         *counts.methods.entry(request.method().to_string()).or_default() += 1;
         if let Some(call) = request.headers().get("x-call").and_then(|value| value.to_str().ok())
             && counts.calls.len() < CALLS_MAX

@@ -4,6 +4,7 @@
 //!
 //! Each prints one JSON document on stdout when it ends, for the scenario to judge.
 
+pub mod ambiguous;
 pub mod attack;
 pub mod backend;
 pub mod crowd;
@@ -32,6 +33,8 @@ pub enum App {
     Hold(hold::Options),
     /// Ask the same question again and again and note when the answer changes.
     Probe(probe::Options),
+    /// Send HTTP/1 requests that can be read in more than one way.
+    Ambiguous(ambiguous::Options),
     /// Serve HTTP that does what it is told, and counts.
     Backend(backend::Options),
     /// Send HTTP requests at a fixed rate over kept connections, and count who answered what.
@@ -56,6 +59,9 @@ pub fn run(app: App) -> ExitCode {
         App::Hold(options) => runtime.block_on(hold::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Mislead(options) => runtime.block_on(mislead::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Probe(options) => runtime.block_on(probe::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
+        App::Ambiguous(options) => {
+            runtime.block_on(ambiguous::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?))
+        }
         App::Backend(options) => runtime.block_on(backend::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Requests(options) => runtime.block_on(requests::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Serve(options) => runtime.block_on(serve::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),

@@ -12,6 +12,7 @@ pub mod policy;
 pub mod propagation;
 pub mod proxy;
 pub mod traffic;
+pub mod waypoint;
 pub mod wire;
 
 use crate::stage::Stage;
@@ -133,5 +134,109 @@ pub const ALL: &[Scenario] = &[
         fresh: true,
         env: &[],
         run: attacks::run,
+    },
+    Scenario {
+        name: "waypoint-routes",
+        about: "every match, filter and precedence of HTTPRoute and GRPCRoute, one real request each",
+        needs: &["curl"],
+        fresh: true,
+        env: &[],
+        run: waypoint::routes::gateway_api,
+    },
+    Scenario {
+        name: "waypoint-istio-routes",
+        about: "VirtualService and DestinationRule, one real request for each field",
+        needs: &["curl"],
+        fresh: false,
+        env: &[],
+        run: waypoint::routes::istio,
+    },
+    Scenario {
+        name: "waypoint-canary",
+        about: "90/10, 50/50, 0/100 under 1,000 requests a second: none failed, weights within 2 points",
+        needs: &["curl"],
+        fresh: false,
+        env: &[],
+        run: waypoint::canary::run,
+    },
+    Scenario {
+        name: "waypoint-resilience",
+        about: "retries, time-outs, faults, breakers and ejection: the counts that the policy says",
+        needs: &["curl"],
+        fresh: false,
+        env: &[],
+        run: waypoint::resilience::run,
+    },
+    Scenario {
+        name: "waypoint-limits",
+        about: "3 replicas, 100 requests a second for each of 10 callers: each gets its share",
+        needs: &["curl"],
+        fresh: false,
+        env: &[],
+        run: waypoint::limits::run,
+    },
+    Scenario {
+        name: "waypoint-tokens",
+        about: "JWT: good, expired, wrong in every way; keys that rotate, and that cannot be fetched",
+        needs: &["curl", "python3"],
+        fresh: false,
+        env: &[],
+        run: waypoint::tokens::run,
+    },
+    Scenario {
+        name: "waypoint-bodies",
+        about: "1 GiB down and up in 32 MB; 64 stalled readers do not slow another",
+        needs: &["curl"],
+        fresh: true,
+        env: &[],
+        run: waypoint::bodies::run,
+    },
+    Scenario {
+        name: "waypoint-telemetry",
+        about: "the queries of Istio's dashboards in a real Prometheus, the access log, the trace",
+        needs: &["curl", "prometheus", "promtool"],
+        fresh: false,
+        env: &[],
+        run: waypoint::telemetry::run,
+    },
+    Scenario {
+        name: "waypoint-life",
+        about: "1 to 3 replicas and back under load: none failed; no waypoint: closed",
+        needs: &["curl"],
+        fresh: false,
+        env: &[],
+        run: waypoint::life::run,
+    },
+    Scenario {
+        name: "waypoint-protocols",
+        about: "h2spec, gRPC's own library, upgrades, 10,000 ambiguous requests before three servers",
+        needs: &["curl", "h2spec", "nginx", "lighttpd"],
+        fresh: false,
+        env: &[],
+        run: waypoint::protocols::run,
+    },
+    Scenario {
+        name: "waypoint-mistakes",
+        about: "configuration of each kind that cannot be used: named, last good rules stay, policy closes",
+        needs: &["curl"],
+        fresh: false,
+        env: &[],
+        run: waypoint::mistakes::run,
+    },
+    Scenario {
+        name: "waypoint-guards",
+        about: "policies over requests: tricks with paths find no way around; an external authorizer is asked",
+        needs: &["curl"],
+        fresh: false,
+        env: &[],
+        run: waypoint::guards::run,
+    },
+    Scenario {
+        name: "waypoint-judged",
+        about: "200 requests under generated policies: each ends as a reference evaluator says",
+        needs: &["curl"],
+        fresh: false,
+        env: &[],
+        run: waypoint::judged::run,
     },
 ];

@@ -1,0 +1,234 @@
+//! Policies over requests: tricks with paths and hosts find no way around them, and somebody else can
+//! be asked.
+
+use super::{CLIENT, GUEST, ask};
+use crate::stage::Stage;
+use anyhow::{Context, Result, ensure};
+
+/// `/admin` is for nobody, and only `/public` and what is in it is for all.
+const POLICIES: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: not-admin, namespace: mall }
+spec:
+  targetRefs: [{ group: '', kind: Service, name: store }]
+  action: DENY
+  rules: [{ to: [{ operation: { paths: [/admin, /admin/*] } }] }]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: only-public, namespace: mall }
+spec:
+  targetRefs: [{ group: '', kind: Service, name: store-v1 }]
+  action: ALLOW
+  rules: [{ to: [{ operation: { paths: [/public, /public/*], methods: [GET] } }] }]
+";
+
+/// Ways to write `/admin`, and ways out of `/public`.
+const TRICKS: &[&str] = &[
+    "/admin",
+    "/admin/",
+    "/admin/x",
+    "//admin",
+    "/./admin",
+    "/x/../admin",
+    "/x//../admin",
+    "/%61dmin",
+    "/%61%64%6d%69%6e",
+    "/%2561dmin",
+    "/%2e/admin",
+    "/x/%2e%2e/admin",
+    "/x%2f..%2fadmin",
+    "/x/..%2fadmin",
+    "/x/..;/admin",
+    "/x\\..\\admin",
+    "/admin%00",
+    "/admin%20",
+    "/admin;x=1",
+    "/admin?x=1",
+    "/admin#x",
+    "/admin/.",
+    "/admin/..",
+    "/admin%2f",
+    "/public/../admin",
+    "/public/%2e%2e/admin",
+    "/public/..%2fadmin",
+    "/public/%252e%252e/admin",
+    "/public//..//admin",
+    "/public/../../admin",
+    "/public/./../admin",
+    "/public%2f..%2fadmin",
+    "/publicx",
+    "/public%2e%2e/admin",
+];
+
+/// Whether whoever reads a path in the laxest way there is would end in a folder: encodings taken off (once, as
+/// RFC 3986 has it), backslashes for slashes, no parameters, dots followed.
+fn reaches(path: &str, forbidden: &str) -> bool {
+    let text = decoded(path).replace('\\', "/");
+    let mut elements: Vec<&str> = Vec::new();
+    for element in text.split('/') {
+        match element.split(';').next().unwrap_or_default() {
+            "" | "." => {}
+            ".." => drop(elements.pop()),
+            // What a parameter means is the application's affair: `/admin;x=1` is not `/admin`.
+            _ => elements.push(element),
+        }
+    }
+    elements.first().is_some_and(|first| *first == forbidden)
+}
+
+fn decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = text.get(at + 1..at + 3).and_then(|two| u8::from_str_radix(two, 16).ok());
+        match hex.filter(|_| bytes[at] == b'%') {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Runs the scenario.
+pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    super::open(stage)?;
+    tricks(stage, seen)?;
+    asked(stage, seen)
+}
+
+fn tricks(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    stage.apply(POLICIES)?;
+    stage.wait("the policies are in force", super::RULES_DEADLINE, |stage| {
+        let of = |host: &str| ask(stage, CLIENT, &format!("http://{host}.mall/admin"), &[]).map(|answer| answer.status);
+        Ok(of("store")? == 403 && of("store-v1")? == 403)
+    })?;
+    let public = ask(stage, CLIENT, "http://store-v1.mall/public/x", &[])?;
+    ensure!(public.status == 200, "/public is for all: {public:?}");
+    let (mut refused, mut passed) = (0, 0);
+    for host in ["store", "store-v1"] {
+        for trick in TRICKS {
+            // As it is, with the whole URL as the target, and with a method that has another name for it.
+            let target = format!("http://{host}.mall{trick}");
+            let plain: &[&str] = &["--request-target", trick];
+            let absolute: &[&str] = &["--request-target", &target];
+            let overridden: &[&str] =
+                &["--request-target", trick, "-H", "X-Original-URL: /public", "-H", "X-Rewrite-URL: /public"];
+            for options in [plain, absolute, overridden] {
+                let answer = ask(stage, CLIENT, &format!("http://{host}.mall/"), options)
+                    .with_context(|| format!("{host}: {options:?}"))?;
+                if answer.status >= 400 {
+                    refused += 1;
+                    continue;
+                }
+                passed += 1;
+                let arrived = answer.arrived()?;
+                ensure!(!reaches(&arrived.path, "admin"), "{host}: {options:?} arrived as {}", arrived.path);
+                ensure!(
+                    host == "store" || reaches(&arrived.path, "public"),
+                    "{host}: {options:?} is not in /public: it arrived as {}",
+                    arrived.path
+                );
+            }
+        }
+    }
+    for (options, what) in [
+        (&["-X", "POST"][..], "another method"),
+        (&["-X", "get"], "a method in other letters"),
+        (&["-X", "OPTIONS", "--request-target", "*"], "the target *"),
+        (&["-X", "POST", "-H", "X-HTTP-Method-Override: GET"], "a header that overrides the method"),
+    ] {
+        let answer = ask(stage, CLIENT, "http://store-v1.mall/public", options)?;
+        ensure!(answer.status >= 400, "{what}: {answer:?}");
+    }
+    stage.delete(POLICIES)?;
+    seen.push(format!(
+        "{} tricks with a path, three ways each, two policies: {refused} refused, {passed} passed as what they are",
+        TRICKS.len()
+    ));
+    Ok(())
+}
+
+/// An authorizer: a backend that says 200 or 403.
+const AUTHORIZER: &str = "
+apiVersion: v1
+kind: Pod
+metadata: { name: authorizer, namespace: mall, labels: { app: authorizer } }
+spec:
+  nodeName: node2
+  containers: [{ name: backend, command: [E2E, app, backend, --name, authorizer] }]
+---
+apiVersion: v1
+kind: Service
+metadata: { name: authorizer, namespace: mall, labels: { istio.io/use-waypoint: none } }
+spec: { selector: { app: authorizer }, ports: [{ name: http, port: 80, targetPort: 8080 }] }
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: { name: istio, namespace: istio-system }
+data:
+  mesh: |
+    extensionProviders:
+      - name: door
+        envoyExtAuthzHttp:
+          service: authorizer.mall.svc.cluster.local
+          port: 80
+          timeout: 1s
+          headersToUpstreamOnAllow: [x-backend]
+";
+
+const ASKED: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: ask-at-the-door, namespace: mall }
+spec:
+  targetRefs: [{ group: '', kind: Service, name: store }]
+  action: CUSTOM
+  provider: { name: door }
+  rules: [{ to: [{ operation: { paths: [/door/*] } }] }]
+";
+
+/// A policy that asks somebody else: yes, no, and no answer.
+fn asked(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    stage.apply(AUTHORIZER)?;
+    stage.ready(&["mall/authorizer"])?;
+    stage.apply(ASKED)?;
+    let door = "http://store.mall/door/x";
+    stage.wait("who is let in is told by whom", super::RULES_DEADLINE, |stage| {
+        let answer = ask(stage, GUEST, door, &[])?;
+        Ok(answer.status == 200 && answer.arrived()?.header("x-backend") == "authorizer")
+    })?;
+    super::set_mode(stage, "mall/authorizer", "status=403")?;
+    ensure!(ask(stage, GUEST, door, &[])?.status == 403, "the authorizer refuses");
+    ensure!(ask(stage, GUEST, "http://store.mall/", &[])?.status == 200, "nobody is asked about other paths");
+    super::set_mode(stage, "mall/authorizer", "delay_ms=5000")?;
+    let answer = ask(stage, GUEST, door, &[])?;
+    ensure!(answer.status == 403, "an authorizer that does not answer closes: {answer:?}");
+    stage.delete(ASKED)?;
+    stage.delete(AUTHORIZER)?;
+    seen.push(
+        "an external authorizer: yes passes, no and no answer are refused, other paths are not asked about".into(),
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reaches;
+
+    #[test]
+    fn the_laxest_reader_finds_the_way() {
+        for path in ["/admin", "//admin/x", "/x/../admin", "/%61dmin", "/x/..%2fadmin", "/x/..;/admin"] {
+            assert!(reaches(path, "admin"), "{path}");
+        }
+        assert!(!reaches("/public/admin", "admin"));
+    }
+}

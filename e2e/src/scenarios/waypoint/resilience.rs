@@ -1,0 +1,222 @@
+//! Retries, time-outs, faults, breakers and ejection: the counts are the ones the policy says.
+
+use super::{Answer, CLIENT, ask, counts, set_mode};
+use crate::{apps::requests, stage::Stage};
+use anyhow::{Context, Result, ensure};
+use std::time::{Duration, Instant};
+
+const V1: &str = "mall/store-v1";
+const V2: &str = "mall/store-v2";
+
+/// A policy of ours for the service `store-v1`.
+fn traffic_policy(spec: &str) -> String {
+    format!(
+        "apiVersion: istiod-lite.io/v1alpha1\nkind: TrafficPolicy\nmetadata: {{ name: resilience, namespace: mall }}\n\
+         spec:\n  targetRefs: [{{ group: '', kind: Service, name: store-v1 }}]\n{spec}"
+    )
+}
+
+/// A route of the service `store-v1` to itself, with what a rule may say beside.
+fn route(rule: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{ name: resilience, namespace: mall }}\n\
+         spec:\n  parentRefs: [{{ group: '', kind: Service, name: store-v1, port: 80 }}]\n  rules:\n\
+         \x20   - backendRefs: [{{ name: store-v1, port: 80 }}]\n{rule}"
+    )
+}
+
+/// Applies rules and waits until they decide: each ends with a response header of its own.
+fn apply(stage: &mut Stage, rule: &str) -> Result<()> {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let mark = NEXT.fetch_add(1, Ordering::Relaxed).to_string();
+    let filter = format!(
+        "      filters: [{{ type: ResponseHeaderModifier, responseHeaderModifier: {{ set: [{{ name: x-rules, value: \
+         '{mark}' }}] }} }}]\n"
+    );
+    stage.apply(&route(&format!("{rule}{filter}")))?;
+    stage.wait("the new rules are in force", super::RULES_DEADLINE, |stage| {
+        Ok(get(stage, &[])?.header("x-rules") == mark)
+    })?;
+    counts(stage, V1)?;
+    Ok(())
+}
+
+fn get(stage: &Stage, options: &[&str]) -> Result<Answer> {
+    ask(stage, CLIENT, "http://store-v1.mall/", options)
+}
+
+/// Runs the scenario.
+pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    super::open(stage)?;
+    retries(stage, seen)?;
+    posts(stage, seen)?;
+    timeouts(stage, seen)?;
+    refused(stage, seen)?;
+    faults(stage, seen)?;
+    breaker(stage, seen)?;
+    ejection(stage, seen)?;
+    stage.delete(&route(""))
+}
+
+fn retries(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    apply(stage, "      retry: { codes: [503], attempts: 2, backoff: 10ms }\n")?;
+    for (fails, status, tries) in [(0, 200, 1), (1, 200, 2), (2, 200, 3), (3, 503, 3)] {
+        set_mode(stage, V1, &format!("fail_first={fails}"))?;
+        let answer = get(stage, &[])?;
+        let asked = counts(stage, V1)?.total;
+        set_mode(stage, V1, "good")?;
+        ensure!((answer.status, asked) == (status, tries), "{fails} failures: {} after {asked} tries", answer.status);
+    }
+    seen.push("retries: with 0, 1, 2, 3 answers of 503 and 2 retries: 1, 2, 3, 3 tries; 200, 200, 200, 503".into());
+    Ok(())
+}
+
+/// A POST is never repeated once a byte of it may have been processed.
+fn posts(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    apply(stage, "      retry: { codes: [500, 502, 503, 504], attempts: 3, backoff: 1ms }\n")?;
+    let mut sent = 0;
+    for mode in ["good", "status=503", "drop", "fail_first=50"] {
+        set_mode(stage, V1, mode)?;
+        let args = ["requests", "http://store-v1.mall/", "--method", "POST", "--body", "2000", "--rate", "100"];
+        let call = format!("{}-", mode.split('=').next().unwrap_or(mode));
+        let report: requests::Report =
+            stage.app(CLIENT, &[&args[..], &["--seconds", "2", "--call", &call]].concat())?.report()?;
+        let counts = counts(stage, V1)?;
+        let repeated = counts.calls.values().filter(|times| **times > 1).count();
+        ensure!(repeated == 0, "{mode}: {repeated} POSTs were sent more than once: {report:?}");
+        ensure!(counts.total <= report.due, "{mode}: {} arrived of {}", counts.total, report.due);
+        sent += report.due;
+    }
+    set_mode(stage, V1, "good")?;
+    seen.push(format!(
+        "POST: {sent} to a backend that was good, answered 503, dropped connections: none arrived twice"
+    ));
+    Ok(())
+}
+
+fn timeouts(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    apply(stage, "      timeouts: { request: 500ms }\n")?;
+    set_mode(stage, V1, "delay_ms=3000")?;
+    let start = Instant::now();
+    let answer = get(stage, &[])?;
+    let took = start.elapsed();
+    set_mode(stage, V1, "good")?;
+    ensure!(answer.status == 504, "a request that takes too long is answered with {}", answer.status);
+    ensure!(took >= Duration::from_millis(500) && took < Duration::from_millis(2500), "it took {took:?}");
+    apply(
+        stage,
+        "      timeouts: { request: 3s, backendRequest: 300ms }\n      retry: { codes: [504], attempts: 2, backoff: 1ms }\n",
+    )?;
+    set_mode(stage, V1, "delay_ms=1500")?;
+    let answer = get(stage, &[])?;
+    let tries = counts(stage, V1)?.total;
+    set_mode(stage, V1, "good")?;
+    ensure!((answer.status, tries) == (504, 3), "per-try: {} after {tries} tries", answer.status);
+    seen.push(format!("time-outs: 500 ms gave 504 after {} ms; 300 ms a try gave 3 tries and 504", took.as_millis()));
+    Ok(())
+}
+
+/// Nobody listens for a while: connect failures are tried again without being asked for.
+fn refused(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    apply(stage, "")?;
+    set_mode(stage, V1, "refuse_ms=1000")?;
+    let answer = get(stage, &[])?;
+    ensure!(answer.status == 503, "a backend that refuses gives {}", answer.status);
+    stage.wait("it answers again", Duration::from_secs(5), |stage| Ok(get(stage, &[])?.status == 200))?;
+    // Where another endpoint is there, the caller does not notice.
+    set_mode(stage, V1, "refuse_ms=2000")?;
+    let load = ["requests", "http://store.mall/", "--rate", "200", "--seconds", "2"];
+    let report: requests::Report = stage.app(CLIENT, &load)?.report()?;
+    ensure!(report.status(200) == report.due, "one of two endpoints refuses: {report:?}");
+    stage.wait("it answers again", Duration::from_secs(5), |stage| Ok(get(stage, &[])?.status == 200))?;
+    seen.push(format!("refused: alone 503; with another endpoint {} requests, all 200", report.due));
+    Ok(())
+}
+
+fn faults(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    let policy = traffic_policy(
+        "  fault:\n    - matches: [{ headers: [{ name: x-fault, value: abort }] }]\n\
+         \x20     abort: { httpStatus: 418, percent: 50 }\n\
+         \x20   - matches: [{ headers: [{ name: x-fault, value: delay }] }]\n\
+         \x20     delay: { duration: 300ms, percent: 100 }\n",
+    );
+    stage.apply(&policy)?;
+    stage.wait("the fault is in force", super::RULES_DEADLINE, |stage| {
+        let mut hit = false;
+        for _ in 0..10 {
+            hit |= get(stage, &["-H", "x-fault: abort"])?.status == 418;
+        }
+        Ok(hit)
+    })?;
+    let load = ["requests", "http://store-v1.mall/", "--rate", "500", "--seconds", "4", "-H", "x-fault: abort"];
+    counts(stage, V1)?;
+    let report: requests::Report = stage.app(CLIENT, &load)?.report()?;
+    let arrived = counts(stage, V1)?.total;
+    let share = report.status(418) as f64 / report.due as f64;
+    ensure!((share - 0.5).abs() < 0.05, "half of the requests should be aborted: {report:?}");
+    ensure!(arrived == report.status(200), "{arrived} arrived: {report:?}");
+    let start = Instant::now();
+    ensure!(get(stage, &["-H", "x-fault: delay"])?.status == 200, "a delayed request is answered");
+    let took = start.elapsed();
+    ensure!(took >= Duration::from_millis(300), "a delay of 300 ms took {took:?}");
+    ensure!(get(stage, &[])?.status == 200, "a request without the header is left alone");
+    stage.delete(&policy)?;
+    seen.push(format!(
+        "faults: 50 % aborted: {:.1} % of {}; a delay of 300 ms: {} ms",
+        share * 100.0,
+        report.due,
+        took.as_millis()
+    ));
+    Ok(())
+}
+
+fn breaker(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    let policy = traffic_policy("  circuitBreaker: { maxRequests: 4 }\n");
+    stage.apply(&policy)?;
+    set_mode(stage, V1, "delay_ms=500")?;
+    let together = |stage: &Stage| -> Result<requests::Report> {
+        let load =
+            ["requests", "http://store-v1.mall/", "--rate", "10000", "--seconds", "0.002", "--connections", "20"];
+        stage.app(CLIENT, &load)?.report()
+    };
+    let mut last = None;
+    stage.wait("the breaker is in force", super::RULES_DEADLINE, |stage| {
+        let report = together(stage)?;
+        let opened = report.status(503) > 0;
+        last = Some(report);
+        Ok(opened)
+    })?;
+    let report = last.context("it was tried")?;
+    set_mode(stage, V1, "good")?;
+    stage.delete(&policy)?;
+    ensure!(report.status(200) == 4 && report.status(503) == 16, "20 at once with at most 4: {report:?}");
+    seen.push("breaker: of 20 requests at once with at most 4 in flight, 4 passed and 16 got 503".into());
+    Ok(())
+}
+
+fn ejection(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    let policy = "apiVersion: istiod-lite.io/v1alpha1\nkind: TrafficPolicy\nmetadata: { name: ejection, namespace: mall }\n\
+         spec:\n  targetRefs: [{ group: '', kind: Service, name: store }]\n  outlierDetection:\n    consecutiveErrors: \
+         3\n    interval: 500ms\n    baseEjectionTime: 2s\n    maxEjectedPercent: 50\n";
+    stage.apply(policy)?;
+    set_mode(stage, V1, "status=500")?;
+    let load = |stage: &Stage, seconds: &str| -> Result<requests::Report> {
+        stage.app(CLIENT, &["requests", "http://store.mall/", "--rate", "100", "--seconds", seconds])?.report()
+    };
+    stage.wait("v1 is ejected", super::RULES_DEADLINE, |stage| Ok(load(stage, "0.5")?.status(500) == 0))?;
+    counts(stage, V1)?;
+    let report = load(stage, "1")?;
+    let asked = counts(stage, V1)?.total;
+    ensure!(asked <= 4 && report.status(200) >= report.due - 4, "v1 is out, and was asked {asked} times: {report:?}");
+    set_mode(stage, V1, "good")?;
+    stage.wait("v1 is back", Duration::from_secs(20), |stage| {
+        Ok(load(stage, "0.5")?.backends.get("v1").is_some_and(|answers| *answers > 5))
+    })?;
+    stage.delete(policy)?;
+    let good = load(stage, "1")?;
+    ensure!(good.status(200) == good.due, "both are good: {good:?}");
+    ensure!(counts(stage, V2)?.total > 0, "v2 was asked too");
+    seen.push(format!("ejection: after 3 errors v1 was asked {asked} times of 100; it came back when it was good"));
+    Ok(())
+}
