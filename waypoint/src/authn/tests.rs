@@ -464,25 +464,25 @@ async fn a_server_is_asked_directly() {
             let n = stream.read(&mut head).await.unwrap();
             let head = String::from_utf8_lossy(&head[..n]).to_lowercase();
             assert!(
-                head.starts_with("get /keys?a=b http/1.1\r\n") && head.contains(&format!("host: localhost:{port}\r\n"))
+                head.starts_with("get /keys?a=b http/1.1\r\n") && head.contains(&format!("host: 127.0.0.1:{port}\r\n"))
             );
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
     };
     let ask = async {
         let direct = fetch::Direct::new().unwrap();
-        let uri: Uri = format!("http://localhost:{port}/keys?a=b").parse().unwrap();
+        let uri: Uri = format!("http://127.0.0.1:{port}/keys?a=b").parse().unwrap();
         assert_eq!(direct.fetch(uri.clone()).await.unwrap(), "{}");
         assert_eq!(direct.fetch(uri).await, Err(FetchFailed::Status(302)));
         assert!(matches!(direct.fetch("ftp://x/".parse().unwrap()).await, Err(FetchFailed::Uri(_))));
         let service = ServiceKey { namespace: "a".into(), hostname: "keys.a".into() };
         let find = move |host: &str, port| {
-            (host == "localhost").then(|| Destination::Service { service: service.clone(), port, subset: None })
+            (host == "127.0.0.1").then(|| Destination::Service { service: service.clone(), port, subset: None })
         };
         let call = Arc::new(Dial(std::net::SocketAddr::from(([127, 0, 0, 1], port))));
         let through = fetch::Through::new(call, Arc::new(find), direct);
         let uri = |host: &str| format!("http://{host}:{port}/keys?a=b").parse().unwrap();
-        assert_eq!(through.fetch(uri("localhost")).await.unwrap(), "{}");
+        assert_eq!(through.fetch(uri("127.0.0.1")).await.unwrap(), "{}");
         assert!(matches!(through.fetch("ftp://x/".parse().unwrap()).await, Err(FetchFailed::Uri(_))));
     };
     tokio::join!(serve, ask);

@@ -1,0 +1,123 @@
+//! What one answer does not show: copies of requests, and requests that stay together.
+
+use super::{Answer, CLIENT, ask, counts};
+use crate::{apps::requests, stage::Stage};
+use anyhow::{Result, ensure};
+use std::collections::BTreeSet;
+
+const V1: &str = "mall/store-v1";
+const V2: &str = "mall/store-v2";
+/// Requests that are sent of a kind.
+const REQUESTS: u64 = 400;
+
+fn route(rule: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{ name: copies, namespace: mall }}\n\
+         spec:\n  parentRefs: [{{ group: '', kind: Service, name: store, port: 80 }}]\n  rules:\n    - {rule}\n"
+    )
+}
+
+/// Runs the scenario.
+pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    super::open(stage)?;
+    for (percent, fewest, most) in [(100, REQUESTS, REQUESTS), (25, REQUESTS / 8, REQUESTS * 3 / 8)] {
+        mirror(stage, seen, percent, fewest, most)?;
+    }
+    sessions(stage, seen)?;
+    hashes(stage, seen)
+}
+
+/// The other version gets a copy; its answers are thrown away, also when they are errors.
+fn mirror(stage: &mut Stage, seen: &mut Vec<String>, percent: u64, fewest: u64, most: u64) -> Result<()> {
+    let rule = route(&format!(
+        "filters: [{{ type: RequestMirror, requestMirror: {{ backendRef: {{ name: store-v2, port: 80 }}, percent: \
+         {percent} }} }}, {{ type: ResponseHeaderModifier, responseHeaderModifier: {{ set: [{{ name: x-percent, value: \
+         '{percent}' }}] }} }}]\n      backendRefs: [{{ name: store-v1, port: 80 }}]"
+    ));
+    stage.apply(&rule)?;
+    stage.wait("the mirror is in force", super::RULES_DEADLINE, |stage| {
+        Ok(get(stage, &[])?.header("x-percent") == percent.to_string())
+    })?;
+    super::set_mode(stage, V2, "status=500")?;
+    counts(stage, V1)?;
+    counts(stage, V2)?;
+    let load =
+        ["requests", "http://store.mall/", "--rate", "200", "--seconds", "2", "--method", "POST", "--body", "3000"];
+    let report: requests::Report = stage.app(CLIENT, &load)?.report()?;
+    ensure!(report.status(200) == REQUESTS, "the caller sees nothing of the mirror: {report:?}");
+    ensure!(counts(stage, V1)?.total == REQUESTS, "each request goes to its backend once");
+    let mut copies = 0;
+    stage.wait(&format!("{fewest} to {most} copies arrive"), super::RULES_DEADLINE, |stage| {
+        copies += counts(stage, V2)?.total;
+        Ok(copies >= fewest)
+    })?;
+    ensure!(copies <= most, "{copies} copies of {REQUESTS} requests at {percent} %");
+    super::set_mode(stage, V2, "good")?;
+    stage.delete(&rule)?;
+    seen.push(format!(
+        "a mirror of {percent} %: {copies} copies of {REQUESTS} requests; the caller sees nothing of it"
+    ));
+    Ok(())
+}
+
+fn get(stage: &Stage, options: &[&str]) -> Result<Answer> {
+    ask(stage, CLIENT, "http://store.mall/", options)
+}
+
+/// Who answers so many requests with these options.
+fn answering(stage: &Stage, options: &[&str]) -> Result<BTreeSet<String>> {
+    (0..12).map(|_| Ok(get(stage, options)?.header("x-backend").to_owned())).collect()
+}
+
+/// A session is a header, or a cookie, that the first answer gives.
+fn sessions(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    for (kind, name) in [("Header", "x-session"), ("Cookie", "session")] {
+        let rule = route(&format!(
+            "sessionPersistence: {{ type: {kind}, sessionName: {name} }}\n      backendRefs: [{{ name: store, port: 80 }}]"
+        ));
+        stage.apply(&rule)?;
+        let mut token = String::new();
+        stage.wait("a session begins", super::RULES_DEADLINE, |stage| {
+            let answer = get(stage, &[])?;
+            token = match kind {
+                "Header" => format!("{name}: {}", answer.header(name)),
+                _ => format!("cookie: {}", answer.header("set-cookie").split(';').next().unwrap_or("-")),
+            };
+            Ok(!token.ends_with('-'))
+        })?;
+        let kept = answering(stage, &["-H", &token])?;
+        ensure!(kept.len() == 1, "a session ({kind}) went to {kept:?}");
+        ensure!(answering(stage, &[])?.len() == 2, "requests without one go to both");
+        stage.delete(&rule)?;
+    }
+    seen.push("sessions: requests with a session's header or cookie go to one endpoint, others to both".into());
+    Ok(())
+}
+
+/// Requests of one key go to one endpoint, by ring and by Maglev.
+fn hashes(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    for (algorithm, key, option) in [
+        ("ringHash: { minimumRingSize: 512 }", "httpHeaderName: x-user", "x-user: "),
+        ("maglev: { tableSize: 1021 }", "httpHeaderName: x-user", "x-user: "),
+        ("ringHash: {}", "httpCookie: { name: who, ttl: 0s }", "cookie: who="),
+    ] {
+        let rule = format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{ name: hash, namespace: mall }}\n\
+             spec: {{ host: store, trafficPolicy: {{ loadBalancer: {{ consistentHash: {{ {algorithm}, {key} }} }} }} }}\n"
+        );
+        stage.apply(&rule)?;
+        stage.wait("one key has one endpoint", super::RULES_DEADLINE, |stage| {
+            Ok(answering(stage, &["-H", &format!("{option}ann")])?.len() == 1)
+        })?;
+        let mut all = BTreeSet::new();
+        for user in 0..16 {
+            let mine = answering(stage, &["-H", &format!("{option}user-{user}")])?;
+            ensure!(mine.len() == 1, "{algorithm}, {key}: one key went to {mine:?}");
+            all.extend(mine);
+        }
+        ensure!(all.len() == 2, "{algorithm}, {key}: 16 keys all went to {all:?}");
+        stage.delete(&rule)?;
+    }
+    seen.push("consistent hashing: ring and Maglev, by header and cookie: one endpoint a key, both used".into());
+    Ok(())
+}
