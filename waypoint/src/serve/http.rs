@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::lent;
 use super::rewound::Rewound;
 use crate::context::{self, Call, Core};
 use crate::limits::{
@@ -70,6 +71,7 @@ async fn once_begun(goodbye: impl Future<Output = ()>, begun: CancellationToken)
 
 /// HTTP/2.
 pub async fn two(tunnel: Rewound, call: Arc<Call>, core: Arc<Core>) {
+    let (tunnel, returned) = lent::lend(tunnel);
     let goodbye = goodbye(core.clone());
     let from = call.from;
     let service = service_fn(move |request| {
@@ -87,7 +89,7 @@ pub async fn two(tunnel: Rewound, call: Arc<Call>, core: Arc<Core>) {
         .keep_alive_timeout(HTTP2_PING.1)
         .auto_date_header(false)
         .serve_connection(TokioIo::new(tunnel), service);
-    let mut connection = pin!(connection);
+    let mut connection = Box::pin(connection);
     let end = tokio::select! {
         end = connection.as_mut() => Some(end),
         () = goodbye => None,
@@ -96,11 +98,15 @@ pub async fn two(tunnel: Rewound, call: Arc<Call>, core: Arc<Core>) {
         Some(end) => end,
         None => {
             connection.as_mut().graceful_shutdown();
-            timeout(CONNECTION_GOODBYE, connection).await.unwrap_or(Ok(()))
+            timeout(CONNECTION_GOODBYE, connection.as_mut()).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = end {
         tracing::debug!(%from, %error, "a caller's HTTP/2 connection broke");
+        drop(connection);
+        if let Ok(tunnel) = returned.await {
+            super::close(tunnel).await;
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! One tunnel: told apart by what is spoken on it, and served so.
 //!
 //! [`sniff`] (what is spoken, by the first bytes) · [`rewound`] (those bytes, read again) · [`http`]
-//! (HTTP/1 and 2 on a tunnel) · [`form`] (what a request must look like before anybody judges it).
+//! (HTTP/1 and 2 on a tunnel) · [`lent`] (a tunnel that comes back) · [`form`] (what a request must look like before anybody judges it).
 
 pub mod form;
 pub mod http;
+pub mod lent;
 pub mod rewound;
 pub mod sniff;
 
