@@ -79,8 +79,9 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub const IDLE_PER_HOST_MAX: usize = 128;
 /// What an endpoint may send of one response before we read it (HTTP/2).
 pub const RESPONSE_WINDOW_BYTES: u32 = 256 << 10;
-/// The same for all responses of a connection.
-pub const RESPONSE_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// The same for all responses of a connection: what its streams may be sent together, so that those whose
+/// callers stall leave the others theirs. 25 MiB at worst.
+pub const RESPONSE_CONNECTION_WINDOW_BYTES: u32 = UPSTREAM_STREAMS_MAX * RESPONSE_WINDOW_BYTES;
 /// Names of endpoints that are remembered with their addresses.
 pub const NAMES_MAX: usize = 1024;
 /// How long the addresses of a name are believed: the system's resolver does not tell their life.
