@@ -239,4 +239,12 @@ pub const ALL: &[Scenario] = &[
         env: &[],
         run: waypoint::judged::run,
     },
+    Scenario {
+        name: "waypoint-copies",
+        about: "mirrors by share, sessions by header and cookie, consistent hashing: what one answer does not show",
+        needs: &["curl"],
+        fresh: false,
+        env: &[],
+        run: waypoint::copies::run,
+    },
 ];

@@ -5,6 +5,7 @@
 
 pub mod bodies;
 pub mod canary;
+pub mod copies;
 pub mod guards;
 pub mod judged;
 pub mod life;

@@ -23,7 +23,7 @@ spec:
       command: [sh, -c]
       args:
         - >-
-          mkdir -p /tmp/nginx && cd /tmp/nginx && printf '%s'
+          rm -rf /tmp/nginx && mkdir /tmp/nginx && cd /tmp/nginx && printf '%s'
           'user root; pid /tmp/nginx/pid; daemon off; error_log /dev/null; events {} http { log_format name "seen=$http_x_request_id."; access_log /tmp/nginx/seen name;
           client_body_temp_path /tmp/nginx/body; proxy_temp_path /tmp/nginx/proxy; fastcgi_temp_path /tmp/nginx/f; uwsgi_temp_path /tmp/nginx/u; scgi_temp_path /tmp/nginx/s;
           server { listen [::]:8080 ipv6only=off; location / { return 200; } } }' > conf && exec nginx -c /tmp/nginx/conf
@@ -43,8 +43,8 @@ spec:
       command: [sh, -c]
       args:
         - >-
-          mkdir -p /tmp/lighttpd && cd /tmp/lighttpd && printf '%s\n' 'server.modules = ("mod_accesslog")' 'server.port = 8080'
-          'server.bind = "[::]"' 'server.document-root = "/tmp/lighttpd"' 'accesslog.filename = "/tmp/lighttpd/seen"' 'accesslog.format = "seen=%{X-Request-Id}i."' > conf
+          rm -rf /tmp/lighttpd && mkdir /tmp/lighttpd && cd /tmp/lighttpd && printf '%s\n' 'server.modules = ("mod_accesslog")' 'server.port = 8080'
+          'server.document-root = "/tmp/lighttpd"' 'accesslog.filename = "/tmp/lighttpd/seen"' 'accesslog.format = "seen=%{X-Request-Id}i. %r %s"' > conf
           && exec lighttpd -D -f conf
 ---
 apiVersion: v1
@@ -118,7 +118,7 @@ fn ambiguous(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     counts(stage, "mall/store-v1")?;
     for (n, service) in ["nginx", "lighttpd", "store-v1"].into_iter().enumerate() {
         stage.wait(&format!("{service} is served"), super::RULES_DEADLINE, |stage| {
-            Ok(ask(stage, CLIENT, &format!("http://{service}.mall/"), &[]).is_ok())
+            Ok(ask(stage, CLIENT, &format!("http://{service}.mall/"), &[])?.status < 500)
         })?;
         let target = format!("{service}.mall:80");
         let (count, seed) = ((AMBIGUOUS / 3 + 1).to_string(), (n + 1).to_string());
