@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chassis::env::{Key, Mistakes, Reader, Row, Strings};
-use chassis::run::{GRACE, LOG_FORMAT, RUST_LOG};
+use chassis::env::{self, Key, Mistakes, Reader, Row, Strings};
+use chassis::run::{GRACE, LOG_FORMAT, RUST_LOG, drain_time};
 use hbone::limits::Limits;
 use mesh::{Identity, Str};
 use pki::control_plane::{ControlPlane, Source};
@@ -138,12 +138,10 @@ pub fn keys() -> Vec<Row> {
 
 /// Every key with its value, for an operator to read. A token that is written out is left out.
 pub fn shown(strings: &dyn Strings) -> serde_json::Value {
-    let value = |row: &Row| {
-        let text = strings.value(row.name).filter(|text| !text.is_empty()).unwrap_or_else(|| row.default.to_owned());
-        let secret = row.name == AUTH_TOKEN.row.name && matches!(file_or_literal(text.clone()), Source::Literal(_));
-        if secret { "(given)".to_owned() } else { text }
+    let token = |name: &str, text: &str| {
+        name == AUTH_TOKEN.row.name && matches!(Source::of(text.to_owned()), Source::Literal(_))
     };
-    keys().iter().map(|row| (row.name.to_owned(), value(row).into())).collect::<serde_json::Map<_, _>>().into()
+    env::shown(&keys(), strings, token)
 }
 
 /// The whole configuration.
@@ -244,12 +242,6 @@ impl Config {
     }
 }
 
-/// What is left of a grace period when the process wants to be gone at its end.
-fn drain_time(grace: Duration) -> Duration {
-    let for_the_rest = if grace > Duration::from_secs(10) { 5 } else { 1 };
-    grace.saturating_sub(Duration::from_secs(for_the_rest))
-}
-
 fn first_of(reader: &mut Reader<'_>, key: &Key<String>, other: &Key<String>) -> String {
     reader.optional(key).unwrap_or_else(|| reader.read(other))
 }
@@ -297,11 +289,11 @@ fn control_planes(reader: &mut Reader<'_>) -> (ControlPlane, ControlPlane) {
     let ca_address = reader.optional(&CA_ADDRESS).or(template).unwrap_or_else(|| xds_address.clone());
     let xds_roots = reader.read(&XDS_ROOT_CA);
     let ca_roots = reader.optional(&CA_ROOT_CA).unwrap_or_else(|| xds_roots.clone());
-    let token = file_or_literal(reader.read(&AUTH_TOKEN));
+    let token = Source::of(reader.read(&AUTH_TOKEN));
     let cluster_id = reader.optional(&CLUSTER_ID).unwrap_or_else(|| reader.read(&ISTIO_META_CLUSTER_ID));
     let xds = ControlPlane {
         address: address(reader, &XDS_ADDRESS, xds_address),
-        roots: file_or_literal(xds_roots),
+        roots: Source::of(xds_roots),
         token: Some(token.clone()),
         cluster_id: cluster_id.clone(),
         alternative_hostname: reader.optional(&ALT_XDS_HOSTNAME),
@@ -309,19 +301,13 @@ fn control_planes(reader: &mut Reader<'_>) -> (ControlPlane, ControlPlane) {
     };
     let ca = ControlPlane {
         address: address(reader, &CA_ADDRESS, ca_address),
-        roots: file_or_literal(ca_roots),
+        roots: Source::of(ca_roots),
         token: Some(token),
         cluster_id,
         alternative_hostname: reader.optional(&ALT_CA_HOSTNAME),
         headers: Vec::new(),
     };
     (xds, ca)
-}
-
-/// A PEM text or a token as it is, or the file that has it.
-fn file_or_literal(text: String) -> Source {
-    let is_path = !text.contains('\n') && (text.starts_with('/') || text.starts_with('.') || Path::new(&text).exists());
-    if is_path { Source::File(text.into()) } else { Source::Literal(text) }
 }
 
 #[cfg(test)]

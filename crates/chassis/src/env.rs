@@ -187,6 +187,15 @@ fn default_of<T: Value>(key: &Key<T>) -> T {
     }
 }
 
+/// Every key with its value, for an operator to read; a value that is `secret` (by name and text) is left out.
+pub fn shown(rows: &[Row], strings: &dyn Strings, secret: impl Fn(&str, &str) -> bool) -> serde_json::Value {
+    let value = |row: &Row| {
+        let text = strings.value(row.name).filter(|text| !text.is_empty()).unwrap_or_else(|| row.default.to_owned());
+        if secret(row.name, &text) { "(given)".to_owned() } else { text }
+    };
+    rows.iter().map(|row| (row.name.to_owned(), value(row).into())).collect::<serde_json::Map<_, _>>().into()
+}
+
 /// The documentation table of `rows`, in Markdown.
 pub fn table(rows: &[Row]) -> String {
     let mut text = String::from("| variable | default | value | meaning |\n|---|---|---|---|\n");

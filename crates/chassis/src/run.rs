@@ -45,6 +45,12 @@ pub const GRACE: Key<Seconds> = Key::new(
     "How long open connections may go on after the process was told to end.",
 );
 
+/// What is left of a grace period when the process wants to be gone at its end.
+pub fn drain_time(grace: Duration) -> Duration {
+    let for_the_rest = if grace > Duration::from_secs(10) { 5 } else { 1 };
+    grace.saturating_sub(Duration::from_secs(for_the_rest))
+}
+
 /// A duration that is written as a number of seconds, or with a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seconds(pub Duration);

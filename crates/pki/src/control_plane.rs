@@ -35,6 +35,15 @@ pub enum Source {
     Literal(String),
 }
 
+impl Source {
+    /// What a text of the configuration means: the file of that path, or itself.
+    pub fn of(text: String) -> Self {
+        let is_path =
+            !text.contains('\n') && (text.starts_with('/') || text.starts_with('.') || Path::new(&text).exists());
+        if is_path { Self::File(text.into()) } else { Self::Literal(text) }
+    }
+}
+
 /// How to reach the control plane and prove oneself to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlPlane {
