@@ -14,14 +14,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("mesh", &[]),
     ("chassis", &[]),
+    ("cluster", &["chassis"]),
     ("pki", &["mesh", "proto"]),
     ("xds", &["mesh", "proto"]),
     ("hbone", &["mesh", "pki"]),
     // `proto` only for the ZDS codec; see `WIRE_TYPES`.
-    ("ztunnel", &["chassis", "hbone", "xds", "pki", "mesh", "proto"]),
+    ("ztunnel", &["chassis", "cluster", "hbone", "xds", "pki", "mesh", "proto"]),
     // `proto` only to speak with external authorizers and rate limit services.
     ("waypoint", &["chassis", "hbone", "xds", "pki", "mesh", "proto"]),
-    ("istiod-lite", &["chassis", "xds", "pki", "mesh"]),
+    ("istiod-lite", &["chassis", "cluster", "xds", "pki", "mesh"]),
     ("meshctl", &["ztunnel", "waypoint", "istiod-lite", "chassis", "mesh"]),
     ("testkit", &["hbone", "xds", "pki", "mesh"]),
     // The scenarios speak of the mesh in its own words.
