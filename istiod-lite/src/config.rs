@@ -2,7 +2,10 @@
 //! mesh is. Everything is read once, and every mistake is told at once.
 
 use crate::{ca::policy::Policy, index::Mesh};
-use chassis::env::{Key, Mistakes, ProcessEnvironment, Reader, Row, Strings, Value};
+use chassis::{
+    env::{Key, Mistakes, ProcessEnvironment, Reader, Row, Strings, Value},
+    run,
+};
 use clap::{Args, Parser, Subcommand};
 use pki::issue::Lifetimes;
 use std::{
@@ -156,14 +159,17 @@ const DEFAULT_TTL: Key<Duration> = Key::new(
 );
 const MAX_TTL: Key<Duration> =
     Key::new("MAX_WORKLOAD_CERT_TTL", "2160h", "duration", "Longest life of a workload certificate; more is refused.");
-const REVISION: Key<String> = Key::new("REVISION", "default", "name", "Revision of this control plane, in a cluster.");
+/// Which control plane this is among several of a cluster.
+pub const REVISION: Key<String> =
+    Key::new("REVISION", "default", "name", "Revision of this control plane, in a cluster.");
 const POD_NAME: Key<String> =
     Key::new("POD_NAME", "istiod-lite", "name", "Name of this pod, which no other replica has, in a cluster.");
 const POD_NAMESPACE: Key<String> =
     Key::new("POD_NAMESPACE", "istio-system", "name", "Namespace of this pod, in a cluster.");
 const TOKEN_AUDIENCES: Key<Names> =
     Key::new("TOKEN_AUDIENCES", "istio-ca", "names, by comma", "For whom a token must be, in a cluster.");
-const TRUST_BUNDLE: Key<String> = Key::new(
+/// What waypoints mount.
+pub const TRUST_BUNDLE: Key<String> = Key::new(
     "PILOT_CA_CERT_CONFIGMAP",
     "istio-ca-root-cert",
     "name",
@@ -178,7 +184,7 @@ const KUBECONFIG: Row = Row {
 };
 
 /// Every variable that is read.
-pub const ROWS: [Row; 14] = [
+pub const ROWS: [Row; 17] = [
     REVISION.row,
     POD_NAME.row,
     POD_NAMESPACE.row,
@@ -193,6 +199,9 @@ pub const ROWS: [Row; 14] = [
     TRUSTED.row,
     DEFAULT_TTL.row,
     MAX_TTL.row,
+    run::RUST_LOG.row,
+    run::LOG_FORMAT.row,
+    run::GRACE.row,
 ];
 
 #[derive(Debug)]

@@ -69,16 +69,20 @@ fn pod(value: &mut Value) {
     }
 }
 
-/// Of a ConfigMap: certificates, and the configuration of the mesh. Charts, scripts and the records of
-/// leaders are most of what ConfigMaps hold.
+/// What is read of the data of a ConfigMap: the configuration of the mesh, certificates of backends,
+/// and what a Gateway's or a class's waypoints are to be like.
+const CONFIG_KEYS: &[&str] =
+    &["mesh", "ca.crt", "deployment", "service", "serviceAccount", "horizontalPodAutoscaler", "podDisruptionBudget"];
+
+/// Of a ConfigMap: what is read of it. Files, scripts and the records of leaders are most of what they hold.
 fn config_map(value: &mut Value) {
     if let Value::Object(members) = value {
         members.remove("binaryData");
         if let Some(Value::Object(annotations)) = members.get_mut("metadata").and_then(|m| m.get_mut("annotations")) {
-            annotations.clear();
+            annotations.remove("control-plane.alpha.kubernetes.io/leader");
         }
         if let Some(Value::Object(data)) = members.get_mut("data") {
-            keep(data, &["mesh", "ca.crt"]);
+            keep(data, CONFIG_KEYS);
         }
     }
 }
