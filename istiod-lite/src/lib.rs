@@ -17,15 +17,18 @@ pub mod app;
 pub mod authn;
 pub mod ca;
 pub mod config;
+pub mod deploy;
 pub mod facts;
 pub mod files;
 pub mod index;
+pub mod ledger;
 pub mod limits;
 pub mod problems;
 pub mod publish;
 pub mod report;
 pub mod serve;
 pub mod source;
+pub mod status;
 
 /// The whole of the program: `istiod-lite discovery --config-dir DIR --state-dir DIR`.
 /// `args` begins with the name of the program.

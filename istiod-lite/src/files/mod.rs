@@ -66,7 +66,7 @@ pub fn removed(key: &ObjectKey) -> Option<Fact> {
     Some(Fact::Removed(FactKey { kind, namespace: key.namespace.as_str().into(), name: key.name.as_str().into() }))
 }
 
-fn kind(group: &str, kind: &str) -> Option<Kind> {
+pub(crate) fn kind(group: &str, kind: &str) -> Option<Kind> {
     Some(match (group, kind) {
         ("", "Namespace") => Kind::Namespace,
         ("", "ServiceAccount") => Kind::ServiceAccount,
