@@ -3,7 +3,8 @@
 //!
 //! Reading order: [`app`] (the wiring) · [`config`] · [`source`] (where facts come from: [`files`]
 //! turns objects into [`facts`]) · [`index`] (facts → changes, pure) · [`publish`] (the one that
-//! writes; who may see what) · [`serve`] (the ports) · [`authn`] (who is calling) · [`ca`] (who may
+//! writes; who may see what) · [`serve`] (the ports) · [`ledger`], [`deploy`], [`status`] (what is written to a
+//! cluster, by the leader) · [`webhook`] (what is not let into one) · [`authn`] (who is calling) · [`ca`] (who may
 //! have which certificate) · [`problems`] (what could not be understood) · [`report`] (what is
 //! counted) · [`limits`].
 //!
@@ -29,6 +30,7 @@ pub mod report;
 pub mod serve;
 pub mod source;
 pub mod status;
+pub mod webhook;
 
 /// The whole of the program: `istiod-lite discovery --config-dir DIR --state-dir DIR`.
 /// `args` begins with the name of the program.

@@ -7,6 +7,8 @@
 //! one that waits). An object without our label is never overwritten, and with a mistake in what a
 //! user wrote the objects stay as they are.
 
+#[cfg(feature = "kubernetes")]
+mod apply;
 pub mod asked;
 pub mod outcome;
 pub mod overlay;
@@ -14,3 +16,6 @@ pub mod parameters;
 pub mod render;
 pub mod settings;
 pub mod step;
+
+#[cfg(feature = "kubernetes")]
+pub use apply::Deployer;

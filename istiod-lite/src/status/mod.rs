@@ -10,3 +10,8 @@ pub mod condition;
 pub mod flat;
 pub mod gateway;
 pub mod wanted;
+#[cfg(feature = "kubernetes")]
+mod write;
+
+#[cfg(feature = "kubernetes")]
+pub use write::StatusWriter;
