@@ -29,19 +29,6 @@ const CONTROL_PLANE: Key<String> = Key::new(
     "host:port",
     "Where waypoints find the control plane. Without it: istiod.<our namespace>.svc:15012.",
 );
-const TRUST_BUNDLE: Key<String> = Key::new(
-    "PILOT_CA_CERT_CONFIGMAP",
-    "istio-ca-root-cert",
-    "name",
-    "The ConfigMap of each namespace that has the root certificates.",
-);
-const REVISION: Key<String> = Key::new(
-    "REVISION",
-    "default",
-    "name",
-    "Our revision: Gateways with another one in their label istio.io/rev are left to others.",
-);
-
 /// What the deployment of waypoints is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -72,7 +59,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads what the environment says; `mesh` is what is known already. `namespace` is our own.
+    /// Reads what the environment says; `mesh` is what is known already. `namespace` is our own. The revision and
+    /// the bundle are left for whoever knows them.
     pub fn read(reader: &mut Reader<'_>, mesh: &crate::index::Mesh, namespace: &str) -> Self {
         let secrets = reader.optional(&PULL_SECRETS).unwrap_or_default();
         let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());
@@ -83,9 +71,9 @@ impl Settings {
             log_level: reader.optional(&LOG_LEVEL),
             log_format: reader.optional(&LOG_FORMAT),
             control_plane: reader.optional(&CONTROL_PLANE).unwrap_or_else(|| format!("istiod.{namespace}.svc:15012")),
-            trust_bundle: reader.read(&TRUST_BUNDLE),
-            revision: reader.read(&REVISION),
-            root_namespace: mesh.root_namespace.to_string(),
+            trust_bundle: String::new(),
+            revision: String::new(),
+            root_namespace: namespace.to_owned(),
             trust_domain: mesh.trust_domain.to_string(),
             cluster_domain: mesh.domain.to_string(),
             cluster_id: mesh.cluster_id.to_string(),
@@ -103,15 +91,5 @@ fn pull_policy(reader: &mut Reader<'_>) -> Option<String> {
 }
 
 /// Every key, for the documentation.
-pub fn keys() -> [Row; 8] {
-    [
-        IMAGE.row,
-        PULL_POLICY.row,
-        PULL_SECRETS.row,
-        LOG_LEVEL.row,
-        LOG_FORMAT.row,
-        CONTROL_PLANE.row,
-        TRUST_BUNDLE.row,
-        REVISION.row,
-    ]
-}
+pub const KEYS: [Row; 6] =
+    [IMAGE.row, PULL_POLICY.row, PULL_SECRETS.row, LOG_LEVEL.row, LOG_FORMAT.row, CONTROL_PLANE.row];
