@@ -284,8 +284,8 @@ const RETRY: Backoff = Backoff::new(Duration::from_millis(500), limits::DEPLOY_R
 
 fn watched(resource: Resource) -> watch::Kind {
     let of_gateways = format!("{MANAGED}={MANAGED_BY}");
-    // Services have no generation that tells of changes, so they are read whole.
-    let whole = resource.kind == "Service";
+    // These have no generation that tells of changes, so they are read whole.
+    let whole = matches!(&*resource.kind, "Service" | "HorizontalPodAutoscaler");
     let kind = watch::Kind::of(resource).labels(&of_gateways);
     if whole { kind } else { kind.metadata_only() }
 }

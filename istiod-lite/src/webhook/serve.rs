@@ -95,3 +95,6 @@ async fn validate(request: Request<Incoming>) -> Response {
         Err(_) => text(StatusCode::REQUEST_TIMEOUT, "the body took too long\n"),
     }
 }
+
+#[cfg(test)]
+mod tests;

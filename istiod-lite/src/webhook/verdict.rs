@@ -32,7 +32,7 @@ pub fn judge(object: &Object, before: Option<&Value>) -> Verdict {
         None | Some(Fact::Otherwise(_)) => true,
         Some(fact) => counts_by_parts(fact.key().kind) && !said.is_empty(),
     };
-    let mut refused: Vec<String> = open.into_iter().collect();
+    let mut refused: Vec<String> = open.into_iter().chain(two_targets(object)).collect();
     match refuses || !unknown_fields(object).is_empty() {
         true => refused.extend(said),
         false => warnings.splice(0..0, said).for_each(drop),
@@ -78,6 +78,13 @@ fn opens(fact: Option<&Fact>) -> Option<String> {
          name a waypoint's Gateway or a Service behind one in targetRefs"
             .to_owned()
     })
+}
+
+/// A policy that says in two ways what it is for: one of them would be passed over.
+fn two_targets(object: &Object) -> Option<String> {
+    let is_there = |field: &str| object.value.pointer(&format!("/spec/{field}")).is_some_and(|value| !value.is_null());
+    let both = is_there("selector") && (is_there("targetRefs") || is_there("targetRef"));
+    both.then(|| "spec.selector: is there beside targetRefs, and would be passed over; keep one of them".to_owned())
 }
 
 /// What the reader says of the consequences is not so before an object is stored.

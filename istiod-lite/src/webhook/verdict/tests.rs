@@ -29,7 +29,7 @@ fn what_cannot_work_is_refused_with_its_place() {
         (
             POLICY,
             "spec: {selector: {matchLabels: {a: b}}, targetRefs: [{kind: Service, group: '', name: web}]}",
-            "spec.",
+            "spec.selector: ",
         ),
         ("security.istio.io/v1 PeerAuthentication", "spec: {mtls: {mode: SOMETIMES}}", "spec.mtls.mode: "),
         ("security.istio.io/v1 PeerAuthentication", "specc: {}", "specc: "),
