@@ -42,7 +42,7 @@ pub async fn start(config: Config, process: &Process) -> anyhow::Result<Addresse
     match config.place.clone() {
         Place::Directories { config: described, state } => start_from_files(config, &described, &state, process).await,
         #[cfg(feature = "kubernetes")]
-        Place::Cluster(cluster) => kubernetes::start(config, cluster, process).await,
+        Place::Cluster(cluster) => kubernetes::start(config, *cluster, process).await,
         #[cfg(not(feature = "kubernetes"))]
         Place::Cluster(_) => {
             anyhow::bail!("this program was built without Kubernetes: name --config-dir and --state-dir")

@@ -7,7 +7,10 @@ use crate::{
     index::Mesh,
     webhook::bundle::FailurePolicy,
 };
-use chassis::env::{Key, Mistakes, ProcessEnvironment, Reader, Row, Strings, Value};
+use chassis::{
+    env::{Key, Mistakes, ProcessEnvironment, Reader, Row, Strings, Value},
+    run,
+};
 use clap::{Args, Parser, Subcommand};
 use pki::issue::Lifetimes;
 use std::{
@@ -104,7 +107,7 @@ pub enum Place {
         state: PathBuf,
     },
     /// In a cluster.
-    Cluster(InCluster),
+    Cluster(Box<InCluster>),
 }
 
 /// What we are in a cluster.
@@ -172,14 +175,17 @@ const DEFAULT_TTL: Key<Duration> = Key::new(
 );
 const MAX_TTL: Key<Duration> =
     Key::new("MAX_WORKLOAD_CERT_TTL", "2160h", "duration", "Longest life of a workload certificate; more is refused.");
-const REVISION: Key<String> = Key::new("REVISION", "default", "name", "Revision of this control plane, in a cluster.");
+/// Which control plane this is among several of a cluster.
+pub const REVISION: Key<String> =
+    Key::new("REVISION", "default", "name", "Revision of this control plane, in a cluster.");
 const POD_NAME: Key<String> =
     Key::new("POD_NAME", "istiod-lite", "name", "Name of this pod, which no other replica has, in a cluster.");
 const POD_NAMESPACE: Key<String> =
     Key::new("POD_NAMESPACE", "istio-system", "name", "Namespace of this pod, in a cluster.");
 const TOKEN_AUDIENCES: Key<Names> =
     Key::new("TOKEN_AUDIENCES", "istio-ca", "names, by comma", "For whom a token must be, in a cluster.");
-const TRUST_BUNDLE: Key<String> = Key::new(
+/// What waypoints mount.
+pub const TRUST_BUNDLE: Key<String> = Key::new(
     "PILOT_CA_CERT_CONFIGMAP",
     "istio-ca-root-cert",
     "name",
@@ -206,7 +212,7 @@ const KUBECONFIG: Row = Row {
 };
 
 /// Every variable that is read.
-pub const ROWS: [Row; 22] = [
+pub const ROWS: [Row; 25] = [
     REVISION.row,
     POD_NAME.row,
     POD_NAMESPACE.row,
@@ -229,6 +235,9 @@ pub const ROWS: [Row; 22] = [
     settings::KEYS[3],
     settings::KEYS[4],
     settings::KEYS[5],
+    run::RUST_LOG.row,
+    run::LOG_FORMAT.row,
+    run::GRACE.row,
 ];
 
 #[derive(Debug)]
@@ -311,7 +320,7 @@ impl Flags {
             lifetimes: Lifetimes { default: reader.read(&DEFAULT_TTL), max: reader.read(&MAX_TTL) },
             place: match (self.config_dir, self.state_dir) {
                 (Some(config), Some(state)) => Place::Directories { config, state },
-                _ => Place::Cluster(in_cluster),
+                _ => Place::Cluster(Box::new(in_cluster)),
             },
             cacerts: self.cacerts,
             addresses: Addresses { xds: self.xds_address, metrics: self.metrics_address, ready: self.ready_address },

@@ -217,7 +217,7 @@ mod tests {
         let found = key(&gateway.key()).expect("kept");
         ledger.note(found.clone(), &gateway);
         ledger.forget(&found);
-        ledger.note_answer(found.clone(), &gateway.value);
+        ledger.note_answer(found, &gateway.value);
         assert!(ledger.read().is_empty());
         ledger.settle();
         assert_eq!(*ledger.moved().borrow(), Moved { moments: 1, deployments: 2 });

@@ -1,6 +1,6 @@
 //! What the author of a Gateway asks for when it is deployed. Pure: one object in, plain words out.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Texts by name, as labels and annotations are.
@@ -162,7 +162,7 @@ fn parameters(gateway: &Value) -> Result<Option<String>, String> {
 /// A map of texts; what is no text is left out.
 pub(super) fn texts(value: Option<&Value>) -> Texts {
     let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
-    value.and_then(Value::as_object).unwrap_or(&Map::new()).iter().filter_map(text).collect()
+    value.and_then(Value::as_object).into_iter().flatten().filter_map(text).collect()
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ fn config_map(value: &mut Value) {
     if let Value::Object(members) = value {
         members.remove("binaryData");
         if let Some(Value::Object(annotations)) = members.get_mut("metadata").and_then(|m| m.get_mut("annotations")) {
-            annotations.clear();
+            annotations.remove("control-plane.alpha.kubernetes.io/leader");
         }
         // Of other entries the names stay: one that is none of ours is a mistake in the parameters of a gateway.
         let entries = members.get_mut("data").and_then(Value::as_object_mut).into_iter().flatten();

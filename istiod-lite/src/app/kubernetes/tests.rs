@@ -40,7 +40,7 @@ fn waypoints() -> Settings {
 fn config(pod: &str) -> Config {
     let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     Config {
-        place: Place::Cluster(us(pod)),
+        place: Place::Cluster(Box::new(us(pod))),
         cacerts: None,
         mesh: Mesh::default(),
         policy: Policy::default(),

@@ -39,7 +39,7 @@ fn a_waypoint_is_programmed_when_a_pod_is_ready_and_stays_so_while_its_service_i
         ("no pod", Served::NotReady, json!([]), json!([]), "AddressNotAssigned"),
         ("ready", Served::Ready, json!([]), said.clone(), "Programmed"),
         ("not ready any more", Served::NotReady, said.clone(), said.clone(), "Programmed"),
-        ("its service went", Served::Missing, said.clone(), json!([]), "UnsupportedAddress"),
+        ("its service went", Served::Missing, said, json!([]), "UnsupportedAddress"),
     ] {
         let status = wanted(&told(), &around(served), &gateway(json!({"addresses": before})), &STAMP).expect(what);
         assert_eq!(status["addresses"], addresses, "{what}");
