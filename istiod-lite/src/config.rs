@@ -5,7 +5,7 @@ use crate::{
     ca::policy::Policy,
     deploy::settings::{self, Settings},
     index::Mesh,
-    webhook::bundle::FailurePolicy,
+    webhook::bundle::{self, FailurePolicy},
 };
 use chassis::{
     env::{Key, Mistakes, ProcessEnvironment, Reader, Row, Strings, Value},
@@ -191,18 +191,6 @@ pub const TRUST_BUNDLE: Key<String> = Key::new(
     "name",
     "ConfigMap with the roots of the mesh, which is kept in every namespace of a cluster.",
 );
-const WEBHOOK: Key<String> = Key::new(
-    "VALIDATION_WEBHOOK_CONFIG_NAME",
-    "istiod-default-validator",
-    "name",
-    "The ValidatingWebhookConfiguration that is given our roots, if it is there.",
-);
-const FAILURE_POLICY: Key<FailurePolicy> = Key::new(
-    "VALIDATION_FAILURE_POLICY",
-    "Fail",
-    "Fail or Ignore",
-    "Its failurePolicy once validation is proven to work: whether objects are refused or stored while nobody can be asked.",
-);
 /// Read by the crate that talks to the cluster.
 const KUBECONFIG: Row = Row {
     name: "KUBECONFIG",
@@ -227,8 +215,8 @@ pub const ROWS: [Row; 25] = [
     TRUSTED.row,
     DEFAULT_TTL.row,
     MAX_TTL.row,
-    WEBHOOK.row,
-    FAILURE_POLICY.row,
+    bundle::WEBHOOK.row,
+    bundle::FAILURE_POLICY.row,
     settings::KEYS[0],
     settings::KEYS[1],
     settings::KEYS[2],
@@ -247,12 +235,6 @@ impl Value for Names {
     fn parse(text: &str) -> Result<Self, String> {
         let names: Vec<_> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
         if names.is_empty() { Err("names nobody".into()) } else { Ok(Self(names)) }
-    }
-}
-
-impl Value for FailurePolicy {
-    fn parse(text: &str) -> Result<Self, String> {
-        Self::of(text).ok_or_else(|| "is neither Fail nor Ignore".to_owned())
     }
 }
 
@@ -300,8 +282,8 @@ impl Flags {
         let trust_bundle = reader.read(&TRUST_BUNDLE);
         let in_cluster = InCluster {
             webhook_address: self.webhook_address,
-            webhook: reader.read(&WEBHOOK),
-            failure_policy: reader.read(&FAILURE_POLICY),
+            webhook: reader.read(&bundle::WEBHOOK),
+            failure_policy: reader.read(&bundle::FAILURE_POLICY),
             waypoints: Settings {
                 revision: revision.clone(),
                 trust_bundle: trust_bundle.clone(),

@@ -7,6 +7,7 @@ mod register;
 #[cfg(feature = "kubernetes")]
 pub use register::Registrar;
 
+use chassis::env::{self, Key};
 use serde_json::{Value, json};
 
 /// What becomes of an object when we cannot be asked.
@@ -30,6 +31,27 @@ impl FailurePolicy {
     /// By its name.
     pub fn of(text: &str) -> Option<Self> {
         [Self::Fail, Self::Ignore].into_iter().find(|policy| policy.text() == text)
+    }
+}
+
+/// Which configuration.
+pub const WEBHOOK: Key<String> = Key::new(
+    "VALIDATION_WEBHOOK_CONFIG_NAME",
+    "istiod-default-validator",
+    "name",
+    "The ValidatingWebhookConfiguration that is given our roots, if it is there.",
+);
+/// What its failures mean.
+pub const FAILURE_POLICY: Key<FailurePolicy> = Key::new(
+    "VALIDATION_FAILURE_POLICY",
+    "Fail",
+    "Fail or Ignore",
+    "Its failurePolicy once validation is proven to work: whether objects are refused or stored while nobody can be asked.",
+);
+
+impl env::Value for FailurePolicy {
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::of(text).ok_or_else(|| "is neither Fail nor Ignore".to_owned())
     }
 }
 

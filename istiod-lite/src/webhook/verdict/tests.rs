@@ -36,7 +36,7 @@ fn what_cannot_work_is_refused_with_its_place() {
         (
             "networking.istio.io/v1 VirtualService",
             "spec: {hosts: [web], http: [{match: [{uri: {regex: '('}}], route: [{destination: {host: web}}]}]}",
-            "spec.http[0]",
+            "spec: http, rule 0, match 0, path: ",
         ),
         (
             "networking.istio.io/v1 ServiceEntry",
@@ -46,7 +46,7 @@ fn what_cannot_work_is_refused_with_its_place() {
         (
             ROUTE,
             "spec: {parentRefs: [{kind: Service, group: '', name: web}], rules: [{matches: [{path: {type: RegularExpression, value: '('}}]}]}",
-            "spec.rules[0]",
+            "spec.rules[0]: match 0, path: ",
         ),
     ] {
         let verdict = judge(&of(header, rest), None);
