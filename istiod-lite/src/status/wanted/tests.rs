@@ -112,7 +112,9 @@ fn each_kind_of_object_is_told_what_became_of_it() {
     for line in expected {
         assert!(found.iter().any(|found| found == line), "{line}\n is not in\n{}", found.join("\n"));
     }
-    assert!(found.iter().any(|line| line.starts_with("AuthorizationPolicy shop/broken")), "{found:?}");
+    let broken =
+        "AuthorizationPolicy shop/broken by istio-ambient-ztunnel-policy: ZtunnelAccepted=False/UnsupportedValue";
+    assert!(found.iter().any(|line| line.starts_with(broken)), "{found:?}");
     assert!(!found.iter().any(|line| line.contains("shop/edge") || line.contains("shop/plain")), "{found:?}");
 }
 
