@@ -14,6 +14,7 @@ use crate::{
         serving,
     },
     config::{Addresses, Config, Place},
+    ledger::Ledger,
     limits,
     problems::Problems,
     publish::{SharedIndex, Writer},
@@ -41,7 +42,7 @@ pub async fn start(config: Config, process: &Process) -> anyhow::Result<Addresse
     match config.place.clone() {
         Place::Directories { config: described, state } => start_from_files(config, &described, &state, process).await,
         #[cfg(feature = "kubernetes")]
-        Place::Cluster(cluster) => kubernetes::start(config, cluster, process).await,
+        Place::Cluster(cluster) => kubernetes::start(config, *cluster, process).await,
         #[cfg(not(feature = "kubernetes"))]
         Place::Cluster(_) => {
             anyhow::bail!("this program was built without Kubernetes: name --config-dir and --state-dir")
@@ -69,8 +70,14 @@ async fn start_from_files(
     let authenticator = LocalAuthenticator::new(&tokens, trust_domain, cluster_id, pods, clock.clone());
     let mut names = serving::hostnames("istio-system", "default", "cluster.local");
     names.extend(["127.0.0.1", "::1"].map(str::to_owned));
-    let ground =
-        Ground { index, root: root.clone(), authenticator: Arc::new(authenticator), clock: clock.clone(), names };
+    let ground = Ground {
+        index,
+        root: root.clone(),
+        authenticator: Arc::new(authenticator),
+        clock: clock.clone(),
+        names,
+        ledger: None,
+    };
     let (line, told) = source::line();
     let bound = serve(&config, process, ground, told).await?;
     spawn_root_watch(process, root, clock);
@@ -87,6 +94,8 @@ struct Ground {
     clock: Arc<dyn Clock>,
     /// Under which we are called.
     names: Vec<String>,
+    /// What those must know who write to a cluster.
+    ledger: Option<Arc<Ledger>>,
 }
 
 /// Serves what is `told`.
@@ -96,7 +105,7 @@ async fn serve(
     ground: Ground,
     told: mpsc::Receiver<Told>,
 ) -> anyhow::Result<Addresses> {
-    let Ground { index, root, authenticator, clock, mut names } = ground;
+    let Ground { index, root, authenticator, clock, mut names, ledger } = ground;
     let listeners = Listeners::bind(config.addresses).await?;
     let bound = listeners.addresses()?;
 
@@ -108,7 +117,10 @@ async fn serve(
 
     let problems = Arc::new(Problems::new());
     let (publisher, catalog) = xds::server::catalog();
-    let writer = Writer::new(index.clone(), publisher, problems.clone(), report.clone());
+    let mut writer = Writer::new(index.clone(), publisher, problems.clone(), report.clone());
+    if let Some(ledger) = ledger {
+        writer = writer.keeping(ledger);
+    }
 
     let authority = CertificateAuthority::new(
         root.clone(),

@@ -1,7 +1,12 @@
 //! Settings: flags say where things are, environment variables with Istio's names say how the
 //! mesh is. Everything is read once, and every mistake is told at once.
 
-use crate::{ca::policy::Policy, index::Mesh};
+use crate::{
+    ca::policy::Policy,
+    deploy::settings::{self, Settings},
+    index::Mesh,
+    webhook::bundle::{self, FailurePolicy},
+};
 use chassis::{
     env::{Key, Mistakes, ProcessEnvironment, Reader, Row, Strings, Value},
     run,
@@ -52,6 +57,9 @@ struct Flags {
     /// Where /ready is served, and /debug to callers from loopback.
     #[arg(long, alias = "httpAddr", value_parser = address, default_value = "[::]:8080")]
     ready_address: SocketAddr,
+    /// Where objects are validated, in a cluster.
+    #[arg(long, alias = "httpsAddr", value_parser = address, default_value = "[::]:15017")]
+    webhook_address: SocketAddr,
     /// What the host names of services end with; counts more than CLUSTER_DOMAIN.
     #[arg(long)]
     domain: Option<String>,
@@ -99,7 +107,7 @@ pub enum Place {
         state: PathBuf,
     },
     /// In a cluster.
-    Cluster(InCluster),
+    Cluster(Box<InCluster>),
 }
 
 /// What we are in a cluster.
@@ -121,6 +129,14 @@ pub struct InCluster {
     pub trust_domain_said: bool,
     /// The same for the root namespace.
     pub root_namespace_said: bool,
+    /// Where the webhook is served.
+    pub webhook_address: SocketAddr,
+    /// The name of the webhook's configuration.
+    pub webhook: String,
+    /// What its failures mean.
+    pub failure_policy: FailurePolicy,
+    /// How waypoints are deployed.
+    pub waypoints: Settings,
 }
 
 /// Where to listen.
@@ -192,7 +208,7 @@ const KUBECONFIG: Row = Row {
 };
 
 /// Every variable that is read.
-pub const ROWS: [Row; 18] = [
+pub const ROWS: [Row; 26] = [
     REVISION.row,
     POD_NAME.row,
     POD_NAMESPACE.row,
@@ -208,6 +224,14 @@ pub const ROWS: [Row; 18] = [
     TRUSTED.row,
     DEFAULT_TTL.row,
     MAX_TTL.row,
+    bundle::WEBHOOK.row,
+    bundle::FAILURE_POLICY.row,
+    settings::KEYS[0],
+    settings::KEYS[1],
+    settings::KEYS[2],
+    settings::KEYS[3],
+    settings::KEYS[4],
+    settings::KEYS[5],
     run::RUST_LOG.row,
     run::LOG_FORMAT.row,
     run::GRACE.row,
@@ -263,12 +287,22 @@ impl Flags {
         if let Err(error) = mesh::Identity::new(&mesh.trust_domain, "any", "any") {
             reader.mistake(TRUST_DOMAIN.row.name, &mesh.trust_domain, &error.to_string());
         }
+        let (namespace, revision) = (reader.read(&POD_NAMESPACE), reader.read(&REVISION));
+        let trust_bundle = reader.read(&TRUST_BUNDLE);
         let in_cluster = InCluster {
-            namespace: reader.read(&POD_NAMESPACE),
+            webhook_address: self.webhook_address,
+            webhook: reader.read(&bundle::WEBHOOK),
+            failure_policy: reader.read(&bundle::FAILURE_POLICY),
+            waypoints: Settings {
+                revision: revision.clone(),
+                trust_bundle: trust_bundle.clone(),
+                ..Settings::read(&mut reader, &mesh, &namespace)
+            },
+            namespace,
             pod: reader.read(&POD_NAME),
-            revision: reader.read(&REVISION),
+            revision,
             audiences: reader.read(&TOKEN_AUDIENCES).0,
-            trust_bundle: reader.read(&TRUST_BUNDLE),
+            trust_bundle,
             owner: reader.read(&OWNER),
             trust_domain_said: reader.optional(&TRUST_DOMAIN).is_some(),
             root_namespace_said: reader.optional(&ROOT_NAMESPACE).is_some(),
@@ -278,7 +312,7 @@ impl Flags {
             lifetimes: Lifetimes { default: reader.read(&DEFAULT_TTL), max: reader.read(&MAX_TTL) },
             place: match (self.config_dir, self.state_dir) {
                 (Some(config), Some(state)) => Place::Directories { config, state },
-                _ => Place::Cluster(in_cluster),
+                _ => Place::Cluster(Box::new(in_cluster)),
             },
             cacerts: self.cacerts,
             addresses: Addresses { xds: self.xds_address, metrics: self.metrics_address, ready: self.ready_address },

@@ -23,7 +23,6 @@ const THEIRS: &[(&str, bool)] = &[
     ("--keepaliveMaxServerConnectionAge", true),
     ("--keepaliveTimeout", true),
     ("--grpcAddr", true),
-    ("--httpsAddr", true),
     ("--meshConfig", true),
     ("--networksConfig", true),
     ("--profile", false),

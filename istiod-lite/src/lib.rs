@@ -3,7 +3,8 @@
 //!
 //! Reading order: [`app`] (the wiring) · [`config`] · [`source`] (where facts come from: [`files`]
 //! turns objects into [`facts`]) · [`index`] (facts → changes, pure) · [`publish`] (the one that
-//! writes; who may see what) · [`serve`] (the ports) · [`authn`] (who is calling) · [`ca`] (who may
+//! writes; who may see what) · [`serve`] (the ports) · [`ledger`], [`deploy`], [`status`] (what is written to a
+//! cluster, by the leader) · [`webhook`] (what is not let into one) · [`authn`] (who is calling) · [`ca`] (who may
 //! have which certificate) · [`problems`] (what could not be understood) · [`report`] (what is
 //! counted) · [`limits`].
 //!
@@ -20,16 +21,20 @@ pub mod app;
 pub mod authn;
 pub mod ca;
 pub mod config;
+pub mod deploy;
 pub mod facts;
 pub mod files;
 mod flags;
 pub mod index;
+pub mod ledger;
 pub mod limits;
 pub mod problems;
 pub mod publish;
 pub mod report;
 pub mod serve;
 pub mod source;
+pub mod status;
+pub mod webhook;
 
 /// The whole of the program: `istiod-lite discovery` in a cluster, with `--config-dir DIR --state-dir DIR`
 /// from files. The flags of Istio's charts are taken too.

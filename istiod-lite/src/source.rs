@@ -5,12 +5,12 @@
 pub mod kinds;
 
 use crate::{
-    facts::Fact,
-    files,
+    facts::{Fact, FactKey},
+    files, ledger,
     problems::{Problem, Subject},
 };
-use chassis::objects::{Directory, ObjectEvent, OpenError};
-use std::{path::Path, time::Instant};
+use chassis::objects::{Directory, Object, ObjectEvent, OpenError};
+use std::{path::Path, sync::Arc, time::Instant};
 use tokio::sync::mpsc;
 
 /// What was learned at one moment. The first one holds everything that was there.
@@ -31,6 +31,10 @@ pub enum News {
     Clear(Subject),
     /// Something could not be understood.
     Problem(Problem),
+    /// How an object stands, for those who write to it.
+    Seen(FactKey, Arc<Object>),
+    /// It does not stand any more.
+    Gone(FactKey),
 }
 
 /// Moments that wait to be taken in. A slow index makes the source wait, and a source that waits
@@ -90,9 +94,11 @@ fn news(events: Vec<ObjectEvent>) -> Vec<News> {
                 news.push(News::Clear(Subject::Object(object.key())));
                 news.extend(reading.problems.into_iter().map(|problem| News::Problem(problem.into())));
                 news.extend(reading.fact.map(News::Fact));
+                news.extend(ledger::key(&object.key()).map(|key| News::Seen(key, object)));
             }
             ObjectEvent::Removed(key) => {
                 news.extend(files::removed(&key).map(News::Fact));
+                news.extend(ledger::key(&key).map(News::Gone));
                 news.push(News::Clear(Subject::Object(key)));
             }
             ObjectEvent::Problem(problem) => news.push(News::Problem(problem.into())),

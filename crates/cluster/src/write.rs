@@ -47,6 +47,13 @@ impl Client {
         self.call(request("POST", &path, JSON, body(object))?).await
     }
 
+    /// Whether the server would take an object that is not there yet. It makes none.
+    pub async fn would_create(&self, resource: &Resource, object: &Value) -> Result<Value, CallError> {
+        let resource = &in_version_of(resource, object);
+        let path = format!("{}?dryRun=All", resource.path(Some(place(object).0))?);
+        self.call(request("POST", &path, JSON, body(object))?).await
+    }
+
     /// Replaces an object. With a `metadata.resourceVersion` it must not have changed since.
     pub async fn replace(&self, resource: &Resource, object: &Value) -> Result<Value, CallError> {
         let (namespace, name) = place(object);

@@ -1,7 +1,7 @@
 //! The wiring in a cluster: its API server is the source, says whose tokens they are, and keeps the
 //! root; what must be written once, the leader writes.
 
-use super::{Ground, serve, spawn_root_watch};
+use super::{Ground, bind, serve, spawn_root_watch};
 use crate::{
     authn::reviewed::ReviewingAuthenticator,
     ca::{
@@ -11,15 +11,20 @@ use crate::{
         serving,
     },
     config::{Addresses, Config, InCluster},
+    deploy::{Deployer, outcome::Outcomes, settings::Settings},
     index::Mesh,
+    ledger::Ledger,
     limits,
     publish::SharedIndex,
     source,
+    status::StatusWriter,
+    webhook::{self, bundle::Registrar},
 };
 use anyhow::Context;
 use chassis::{backoff::Backoff, run::Process};
 use cluster::{
     CallError, Client,
+    events::Recorder,
     lease::{self, Lease},
     resource,
 };
@@ -39,6 +44,9 @@ const MESH_CONFIG: (&str, &str) = ("istio", "mesh");
 
 /// Who keeps the roots in every namespace, by Istio's name of it.
 const NAMESPACE_LEASE: &str = "istio-namespace-controller-election";
+
+/// Who deploys gateways, by Istio's name of it; the revision follows.
+const GATEWAY_LEASE: &str = "istio-gateway-deployment";
 
 /// Starts everything and returns where it listens.
 pub(super) async fn start(mut config: Config, us: InCluster, process: &Process) -> anyhow::Result<Addresses> {
@@ -73,9 +81,26 @@ async fn start_with(
         Arc::new(index.clone()),
     );
     let names = serving::hostnames(&us.namespace, &us.revision, &config.mesh.domain);
-    let ground = Ground { index, root: root.clone(), authenticator: Arc::new(authenticator), clock, names };
+    let ledger = Arc::new(Ledger::default());
+    let called = names.iter().chain(&config.serving_names).cloned().collect();
+    let tls = serving::tls_config(root.clone(), called, clock.clone());
+    let reviews = bind(us.webhook_address).await?;
+    let ground = Ground {
+        index: index.clone(),
+        root: root.clone(),
+        authenticator: Arc::new(authenticator),
+        clock: clock.clone(),
+        names,
+        ledger: Some(ledger.clone()),
+    };
     let (line, told) = source::line();
     let bound = serve(config, process, ground, told).await?;
+    let drain = process.signal.clone();
+    process.vital("webhook", async move {
+        webhook::serve(reviews, tls, drain).await;
+        Ok(())
+    });
+    write_as_leader(Written { config, us: &us, client: &client, index, ledger, root: root.clone(), clock }, process);
 
     let reader = client.clone();
     process.vital("source", async move {
@@ -91,6 +116,68 @@ async fn start_with(
         Ok(())
     });
     Ok(bound)
+}
+
+/// What those stand on who write to the cluster.
+struct Written<'a> {
+    config: &'a Config,
+    us: &'a InCluster,
+    client: &'a Client,
+    index: SharedIndex,
+    ledger: Arc<Ledger>,
+    root: Arc<Root>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Deploys gateways, writes statuses and keeps the webhook's configuration, while we hold one lease:
+/// who writes the status of a gateway must know what became of its deployment.
+fn write_as_leader(written: Written<'_>, process: &Process) {
+    let Written { config, us, client, index, ledger, root, clock } = written;
+    let name = format!("{GATEWAY_LEASE}-{}", us.revision);
+    let lease = Lease { namespace: us.namespace.clone(), name, me: us.pod.clone() };
+    let leads = lease::campaign(process, client.clone(), lease);
+    let outcomes = Arc::new(Outcomes::default());
+    let deployer = Deployer {
+        client: client.clone(),
+        leads: leads.clone(),
+        index: index.clone(),
+        ledger: ledger.clone(),
+        outcomes: outcomes.clone(),
+        // The configuration of the mesh may have named the trust domain.
+        settings: Settings { trust_domain: config.mesh.trust_domain.to_string(), ..us.waypoints.clone() },
+    };
+    let writer = StatusWriter {
+        client: client.clone(),
+        leads: leads.clone(),
+        index,
+        ledger,
+        outcomes,
+        events: Recorder::start(client.clone(), "istiod-lite", &us.pod),
+        clock,
+    };
+    let registrar = Registrar {
+        client: client.clone(),
+        leads,
+        root,
+        configuration: us.webhook.clone(),
+        policy: us.failure_policy,
+        namespace: us.namespace.clone(),
+    };
+    until_drain(process, "gateways", deployer.run());
+    until_drain(process, "statuses", writer.run());
+    until_drain(process, "webhook configuration", registrar.run());
+}
+
+/// Runs what has nothing to finish when the process ends.
+fn until_drain(process: &Process, name: &'static str, act: impl Future<Output = ()> + Send + 'static) {
+    let mut drain = process.signal.clone();
+    process.vital(name, async move {
+        tokio::select! {
+            () = act => {}
+            _deadline = drain.draining() => {}
+        }
+        Ok(())
+    });
 }
 
 /// A directory with a plugged-in CA: the one that was named, or that of the chart if it holds anything.

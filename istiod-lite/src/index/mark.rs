@@ -296,16 +296,22 @@ impl Index {
         }
         if let Some(new) = new {
             mark(self, &new);
-            let key = policy_key(name);
-            // What is said of it at waypoints is said by whoever builds their rules.
-            let others = self.conditions.get(&key).into_iter().flatten().filter(|it| &*it.kind != policies::ACCEPTED);
-            let all = others.cloned().chain(policies::accepted(&new)).collect();
-            self.set_conditions(key, all);
             self.told.policies_selecting.put(&name.0, name.clone(), new.selector.clone());
             self.told.authorization.insert(name.clone(), new);
+            self.say_of_policy(&policy_key(name));
         }
         self.touch(&policy_key(name));
         self.marked.policies.insert(format!("{}/{}", name.0, name.1).into());
+    }
+
+    /// Says what node proxies make of a policy.
+    pub(super) fn say_of_policy(&mut self, key: &FactKey) {
+        let Some(policy) = self.told.authorization.get(&(key.namespace.clone(), key.name.clone())) else { return };
+        let own = policies::accepted(policy, self.refused(key));
+        // What is said of it at waypoints is said by whoever builds their rules.
+        let others = self.conditions.get(key).into_iter().flatten().filter(|it| &*it.kind != policies::ACCEPTED);
+        let all = others.cloned().chain(own).collect();
+        self.set_conditions(key.clone(), all);
     }
 
     fn peer(&mut self, name: &Name, new: Option<PeerAuthentication>) {

@@ -36,10 +36,15 @@ pub(super) fn convert(policy: &AuthorizationPolicy, root_namespace: &str) -> Opt
 /// The condition that says what node proxies make of a policy.
 pub(super) const ACCEPTED: &str = "ZtunnelAccepted";
 
-/// What is said of an authorization policy that is for node proxies.
-pub(super) fn accepted(policy: &AuthorizationPolicy) -> Option<Condition> {
+/// What is said of an authorization policy that is for node proxies; `refused` is why it cannot be
+/// understood as it is now.
+pub(super) fn accepted(policy: &AuthorizationPolicy, refused: &[Str]) -> Option<Condition> {
     match policy.condition() {
         PolicyCondition::ForWaypoint => None,
+        _ if !refused.is_empty() => {
+            let message = format!("{}; the last good version stays, or it is closed", refused.join("; "));
+            Some(Condition::unmet(ACCEPTED, "UnsupportedValue", message))
+        }
         PolicyCondition::Accepted => Some(Condition::met(ACCEPTED, "Accepted", "attached to ztunnel")),
         other => Some(Condition::unmet(ACCEPTED, "UnsupportedValue", other.to_string())),
     }

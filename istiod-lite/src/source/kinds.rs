@@ -1,6 +1,7 @@
 //! The kinds that are read of a cluster, and what of their objects: what [`crate::files`] never looks
 //! at is dropped where it is much, so that it costs no memory and its changes no work.
 
+use crate::deploy::parameters::is_section;
 use cluster::{
     resource::{self as r, Resource},
     watch::Kind,
@@ -69,20 +70,18 @@ fn pod(value: &mut Value) {
     }
 }
 
-/// What is read of the data of a ConfigMap: the configuration of the mesh, certificates of backends,
-/// and what a Gateway's or a class's waypoints are to be like.
-const CONFIG_KEYS: &[&str] =
-    &["mesh", "ca.crt", "deployment", "service", "serviceAccount", "horizontalPodAutoscaler", "podDisruptionBudget"];
-
-/// Of a ConfigMap: what is read of it. Files, scripts and the records of leaders are most of what they hold.
+/// Of a ConfigMap: certificates, the configuration of the mesh, and what gateways are made of. Charts, scripts and the records of
+/// leaders are most of what ConfigMaps hold.
 fn config_map(value: &mut Value) {
     if let Value::Object(members) = value {
         members.remove("binaryData");
         if let Some(Value::Object(annotations)) = members.get_mut("metadata").and_then(|m| m.get_mut("annotations")) {
             annotations.remove("control-plane.alpha.kubernetes.io/leader");
         }
-        if let Some(Value::Object(data)) = members.get_mut("data") {
-            keep(data, CONFIG_KEYS);
+        // Of other entries the names stay: one that is none of ours is a mistake in the parameters of a gateway.
+        let entries = members.get_mut("data").and_then(Value::as_object_mut).into_iter().flatten();
+        for (_, text) in entries.filter(|(name, _)| !matches!(&***name, "mesh" | "ca.crt") && !is_section(name)) {
+            *text = Value::String(String::new());
         }
     }
 }

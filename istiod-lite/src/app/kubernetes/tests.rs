@@ -23,13 +23,24 @@ fn us(pod: &str) -> InCluster {
         owner: "istiod-clusterrole-istio-system".into(),
         trust_domain_said: false,
         root_namespace_said: false,
+        webhook_address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+        webhook: "istiod-default-validator".into(),
+        failure_policy: crate::webhook::bundle::FailurePolicy::Fail,
+        waypoints: waypoints(),
     }
+}
+
+fn waypoints() -> Settings {
+    let said = std::collections::BTreeMap::from([("WAYPOINT_IMAGE".to_owned(), "hub/waypoint:1".to_owned())]);
+    let mut reader = chassis::env::Reader::new(&said);
+    let settings = Settings::read(&mut reader, &Mesh::default(), "istio-system");
+    Settings { revision: "default".into(), trust_bundle: "istio-ca-root-cert".into(), ..settings }
 }
 
 fn config(pod: &str) -> Config {
     let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     Config {
-        place: Place::Cluster(us(pod)),
+        place: Place::Cluster(Box::new(us(pod))),
         cacerts: None,
         mesh: Mesh::default(),
         policy: Policy::default(),
@@ -206,4 +217,136 @@ fn the_environment_counts_more_than_the_configuration_of_the_mesh() {
         assert_eq!((&*mesh.trust_domain, &*mesh.root_namespace), want, "{config}");
     }
     assert!(told_by_mesh_config(&mut Mesh::default(), &json!({"trustDomain": "a/b"}), &us("")).is_err());
+}
+
+const GATEWAYS: &str = "/apis/gateway.networking.k8s.io/v1/gateways";
+const CLASSES: &str = "/apis/gateway.networking.k8s.io/v1/gatewayclasses";
+const SERVICES: &str = "/api/v1/services";
+const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
+const BUDGETS: &str = "/apis/policy/v1/poddisruptionbudgets";
+
+fn gateway(name: &str, uid: &str, infrastructure: Value) -> Value {
+    json!({
+        "metadata": {"namespace": "shop", "name": name, "uid": uid, "generation": 1},
+        "spec": {
+            "gatewayClassName": "istio-waypoint", "infrastructure": infrastructure,
+            "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
+        },
+    })
+}
+
+fn condition(object: Option<Value>, kind: &str) -> Option<(String, String)> {
+    let object = object?;
+    let all = object["status"]["conditions"].as_array()?;
+    let found = all.iter().find(|condition| condition["type"] == kind)?;
+    let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+    Some((text("status"), text("reason")))
+}
+
+fn is(status: &str, reason: &str) -> Option<(String, String)> {
+    Some((status.to_owned(), reason.to_owned()))
+}
+
+/// A cluster with Gateway API, and a replica that leads in it.
+async fn with_gateways() -> (ApiServer, Process) {
+    let server = ApiServer::start().await;
+    server.put(NAMESPACES, json!({"metadata": {"name": "shop"}}));
+    for plural in ["gateways", "gatewayclasses"] {
+        server.define("gateway.networking.k8s.io", &["v1"], plural);
+    }
+    let (process, _) = replica(&server, "istiod-0").await;
+    (server, process)
+}
+
+#[tokio::test]
+async fn a_waypoint_is_deployed_programmed_and_bound() {
+    let (server, _process) = with_gateways().await;
+    let class = || server.object(CLASSES, "", "istio-waypoint");
+    until("the class", || condition(class(), "Accepted") == is("True", "Accepted")).await;
+
+    server.put(GATEWAYS, gateway("wp", "u1", json!({})));
+    let of = |kind: &str| server.object(kind, "shop", "wp");
+    until("its objects", || of(DEPLOYMENTS).is_some() && of(SERVICES).is_some()).await;
+    assert!(of("/api/v1/serviceaccounts").is_some());
+    let programmed = || condition(of(GATEWAYS), "Programmed");
+    until("that no pod is ready", || programmed() == is("False", "AddressNotAssigned")).await;
+
+    // What Kubernetes does: an address for the service, and a pod.
+    let mut service = of(SERVICES).expect("it was made");
+    service["spec"]["clusterIPs"] = json!(["10.96.0.9"]);
+    server.put(SERVICES, service);
+    server.put(
+        "/api/v1/pods",
+        json!({
+            "metadata": {"namespace": "shop", "name": "wp-1", "uid": "p", "labels": {"gateway.networking.k8s.io/gateway-name": "wp"}},
+            "spec": {"nodeName": "n1", "serviceAccountName": "wp"},
+            "status": {"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]},
+        }),
+    );
+    until("that it is programmed", || programmed() == is("True", "Programmed")).await;
+    let addresses = json!([
+        {"type": "IPAddress", "value": "10.96.0.9"}, {"type": "Hostname", "value": "wp.shop.svc.cluster.local"}]);
+    assert_eq!(of(GATEWAYS).expect("there")["status"]["addresses"], addresses);
+
+    let bound = |name: &str| {
+        let labels = json!({"istio.io/use-waypoint": "wp"});
+        server.put(SERVICES, json!({"metadata": {"namespace": "shop", "name": name, "labels": labels}, "spec": {"clusterIPs": ["10.96.1.1"]}}));
+    };
+    let said = |name: &str| condition(server.object(SERVICES, "shop", name), "istio.io/WaypointBound");
+    bound("web");
+    until("that it is bound", || said("web") == is("True", "WaypointAccepted")).await;
+
+    // Nothing is written again for the sake of another.
+    let (statuses, applied) = (server.requests("/status?"), server.requests("/deployments/wp?"));
+    bound("other");
+    until("that the other is bound", || said("other") == is("True", "WaypointAccepted")).await;
+    assert_eq!(server.requests("/status?"), statuses + 1);
+    assert_eq!(server.requests("/deployments/wp?"), applied);
+}
+
+#[tokio::test]
+async fn parameters_change_what_is_deployed_and_nothing_of_others() {
+    let (server, _process) = with_gateways().await;
+    let parameters = json!({"parametersRef": {"group": "", "kind": "ConfigMap", "name": "p"}});
+    let map = |data: Value| server.put(MAPS, json!({"metadata": {"namespace": "shop", "name": "p"}, "data": data}));
+    map(json!({"podDisruptionBudget": "spec: {minAvailable: 1}", "deployment": "spec: {replicas: 3}"}));
+    server.put(
+        DEPLOYMENTS,
+        json!({"metadata": {"namespace": "shop", "name": "taken", "uid": "d"}, "spec": {"own": true}}),
+    );
+    server.put(GATEWAYS, gateway("taken", "u0", json!({})));
+    server.put(GATEWAYS, gateway("wp", "u1", parameters));
+    let of = |kind: &str| server.object(kind, "shop", "wp");
+    until("a budget", || of(BUDGETS).is_some() && of(DEPLOYMENTS).is_some()).await;
+    assert_eq!(of(DEPLOYMENTS).expect("there")["spec"]["replicas"], 3);
+
+    // A mistake changes nothing, and is said.
+    map(json!({"deploiment": "spec: {replicas: 5}"}));
+    until("the mistake", || condition(of(GATEWAYS), "Accepted") == is("False", "InvalidParameters")).await;
+    assert!(of(BUDGETS).is_some() && of(DEPLOYMENTS).is_some_and(|it| it["spec"]["replicas"] == 3));
+    until("an event", || {
+        let events = server.objects("/api/v1/events");
+        events.iter().any(|event| event["reason"] == "InvalidParameters" && event["involvedObject"]["name"] == "wp")
+    })
+    .await;
+
+    map(json!({"deployment": "spec: {replicas: 4}"}));
+    until("that the budget is gone", || of(BUDGETS).is_none()).await;
+    until("four of them", || of(DEPLOYMENTS).is_some_and(|it| it["spec"]["replicas"] == 4)).await;
+    until("that it is accepted", || condition(of(GATEWAYS), "Accepted") == is("True", "Accepted")).await;
+
+    // Somebody scales by hand what was asked for otherwise, and deletes what is needed.
+    let mut scaled = of(DEPLOYMENTS).expect("there");
+    scaled["spec"]["replicas"] = json!(9);
+    scaled["metadata"]["generation"] = json!(7);
+    server.put(DEPLOYMENTS, scaled);
+    server.remove(SERVICES, "shop", "wp");
+    until("four again", || of(DEPLOYMENTS).is_some_and(|it| it["spec"]["replicas"] == 4)).await;
+    until("a service again", || of(SERVICES).is_some()).await;
+
+    // What was there before and is somebody's own was never touched.
+    let taken = server.object(DEPLOYMENTS, "shop", "taken").expect("there");
+    assert_eq!((&taken["spec"], &taken["metadata"]["labels"]), (&json!({"own": true}), &Value::Null));
+    let said = condition(server.object(GATEWAYS, "shop", "taken"), "Programmed");
+    assert_eq!(said, is("False", "DeploymentFailed"));
 }

@@ -177,6 +177,9 @@ impl Index {
     pub(in crate::index) fn refuse(&mut self, object: &FactKey, reasons: &[Str]) {
         if self.rules.refuse(object, reasons) {
             self.touch(object);
+            if object.kind == crate::facts::Kind::AuthorizationPolicy {
+                self.say_of_policy(object);
+            }
         }
     }
 
