@@ -26,9 +26,7 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Neither a kubeconfig nor the service account of a pod is there.
-    #[error(
-        "no cluster: set KUBECONFIG to a file that is there, or run in a pod with a service account token: {0}"
-    )]
+    #[error("no cluster: set KUBECONFIG to a file that is there, or run in a pod with a service account token: {0}")]
     NoCluster(String),
     /// A kubeconfig is there and cannot be used.
     #[error("the kubeconfig cannot be used: {0}")]

@@ -156,9 +156,7 @@ impl Writer {
     async fn act(&self, event: &Event, act: Act) -> Result<(), CallError> {
         match act {
             Act::Nothing => Ok(()),
-            Act::Create { name } => {
-                self.client.create(&resource::EVENT, &self.written(event, &name)).await.map(drop)
-            }
+            Act::Create { name } => self.client.create(&resource::EVENT, &self.written(event, &name)).await.map(drop),
             // Kubernetes forgets events after an hour.
             Act::Count { name, count } => {
                 let patch = json!({ "count": count, "lastTimestamp": Time(Timestamp::now()) });
@@ -215,8 +213,13 @@ mod tests {
 
     fn event(name: &str, message: &str) -> Event {
         let text = str::to_owned;
-        let about =
-            Reference { api_version: text("v1"), kind: text("Pod"), namespace: text("shop"), name: text(name), uid: text("u") };
+        let about = Reference {
+            api_version: text("v1"),
+            kind: text("Pod"),
+            namespace: text("shop"),
+            name: text(name),
+            uid: text("u"),
+        };
         Event { about, warning: true, reason: text("Refused"), message: text(message) }
     }
 
@@ -245,7 +248,10 @@ mod tests {
         for n in 0..3 * limits::EVENTS_REMEMBERED_MAX {
             told.decide(&event(&n.to_string(), ""), now, 0);
         }
-        assert_eq!((told.events.len(), told.order.len()), (limits::EVENTS_REMEMBERED_MAX, limits::EVENTS_REMEMBERED_MAX));
+        assert_eq!(
+            (told.events.len(), told.order.len()),
+            (limits::EVENTS_REMEMBERED_MAX, limits::EVENTS_REMEMBERED_MAX)
+        );
     }
 
     #[test]

@@ -132,9 +132,7 @@ impl Campaign {
         let unchanged = self.seen.as_ref().map_or(Duration::ZERO, |(_, since)| now - *since);
         let written = match next(held.as_ref(), unchanged, me) {
             Step::Wait => return Ok(false),
-            Step::Create => {
-                self.client.create(&resource::LEASE, &self.written(None, me, limits::LEASE_DURATION)).await
-            }
+            Step::Create => self.client.create(&resource::LEASE, &self.written(None, me, limits::LEASE_DURATION)).await,
             Step::Take | Step::Renew => {
                 self.client.replace(&resource::LEASE, &self.written(held.as_ref(), me, limits::LEASE_DURATION)).await
             }

@@ -212,7 +212,10 @@ mod tests {
             assert_eq!(resource.path(namespace), Ok(want.to_owned()));
         }
         assert_eq!(LEASE.path_of("a", "b"), Ok("/apis/coordination.k8s.io/v1/namespaces/a/leases/b".into()));
-        assert_eq!((POD.full_name(), GATEWAY.full_name()), ("pods".into(), "gateways.gateway.networking.k8s.io".into()));
+        assert_eq!(
+            (POD.full_name(), GATEWAY.full_name()),
+            ("pods".into(), "gateways.gateway.networking.k8s.io".into())
+        );
     }
 
     #[test]

@@ -49,8 +49,7 @@ impl Client {
             "spec": { "token": token, "audiences": audiences },
         });
         let body = review.to_string().into_bytes();
-        let mut answer =
-            self.call(request("POST", "/apis/authentication.k8s.io/v1/tokenreviews", JSON, body)?).await?;
+        let mut answer = self.call(request("POST", "/apis/authentication.k8s.io/v1/tokenreviews", JSON, body)?).await?;
         let status = answer.get_mut("status").map(serde_json::Value::take).unwrap_or_default();
         let status = serde_json::from_value(status).map_err(|e| CallError::Unusable(e.to_string()))?;
         Ok(verdict(status, audiences))

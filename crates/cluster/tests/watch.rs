@@ -148,7 +148,9 @@ async fn a_watch_that_is_too_old_lists_again_and_loses_no_deletion() {
 async fn every_trouble_is_survived_and_nothing_is_told_twice() {
     let server = ApiServer::start().await;
     server.put(PODS, object("a", 1));
-    for trouble in [Trouble::Status(429), Trouble::Status(500), Trouble::Break, Trouble::Status(410), Trouble::Status(401)] {
+    for trouble in
+        [Trouble::Status(429), Trouble::Status(500), Trouble::Break, Trouble::Status(410), Trouble::Status(401)]
+    {
         server.trouble("limit=", trouble);
     }
     let troubles = [
@@ -204,7 +206,10 @@ async fn a_definition_that_comes_later_is_picked_up_and_one_that_goes_takes_its_
     let server = ApiServer::start().await;
     let mut watches = open(&server, vec![pods(), routes()]);
     assert_eq!(next(&mut watches).await, [""; 0]);
-    until("the watch of definitions", || server.requests("customresourcedefinitions?fieldSelector=&labelSelector=&watch") > 0).await;
+    until("the watch of definitions", || {
+        server.requests("customresourcedefinitions?fieldSelector=&labelSelector=&watch") > 0
+    })
+    .await;
     server.put(ROUTES, object("r", 1));
     server.define("gateway.networking.k8s.io", &["v1", "v1beta1"], "httproutes");
     assert_eq!(next(&mut watches).await, ["+HTTPRoute r 1"]);

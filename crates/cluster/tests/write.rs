@@ -96,7 +96,8 @@ async fn one_leads_and_gives_back_what_it_had() {
 async fn an_event_is_written_once() {
     let (server, client) = server().await;
     let recorder = Recorder::start(client, "istiod-lite", "istiod-0");
-    let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": "web", "uid": "u"}});
+    let object =
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": "web", "uid": "u"}});
     let event = |message: &str| Event {
         about: Reference::of(&object),
         warning: true,

@@ -134,7 +134,12 @@ impl ApiServer {
         self.hide(group, plural);
         self.shared.write(|state| {
             let path = format!("/apis/{group}/");
-            let kinds: Vec<_> = state.objects.keys().filter(|kind| kind.starts_with(&path) && kind.ends_with(plural)).cloned().collect();
+            let kinds: Vec<_> = state
+                .objects
+                .keys()
+                .filter(|kind| kind.starts_with(&path) && kind.ends_with(plural))
+                .cloned()
+                .collect();
             for kind in kinds {
                 state.objects.remove(&kind);
             }
@@ -229,7 +234,9 @@ impl State {
     /// Whether a kind is served. Groups that nobody defined are served whole.
     fn serves(&self, kind: &str) -> bool {
         let mut parts = kind.split('/').skip(2);
-        let (Some(group), Some(version), Some(plural)) = (parts.next(), parts.next(), parts.next()) else { return true };
+        let (Some(group), Some(version), Some(plural)) = (parts.next(), parts.next(), parts.next()) else {
+            return true;
+        };
         if BUILT_IN.contains(&group) {
             return true;
         }
@@ -259,7 +266,8 @@ fn serve(listener: TcpListener, shared: Arc<Shared>) -> JoinHandle<()> {
             let shared = shared.clone();
             connections.spawn(async move {
                 let service = service_fn(move |request| answer(shared.clone(), request));
-                let _ended = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let _ended =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             });
             while connections.try_join_next().is_some() {}
         }
@@ -280,12 +288,17 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     match trouble {
         Some(Trouble::Status(status)) => return Ok(refuse(status, "Trouble")),
         Some(Trouble::Break) => return Err(io::ErrorKind::BrokenPipe.into()),
-        Some(Trouble::InStream(status)) => return Ok(whole(200, &json!({"type": "ERROR", "object": said(status, "Expired")}))),
+        Some(Trouble::InStream(status)) => {
+            return Ok(whole(200, &json!({"type": "ERROR", "object": said(status, "Expired")})));
+        }
         None => {}
     }
     let query = parts.uri.query().unwrap_or_default();
     let parameter = |name: &str| {
-        query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name)).map(|(_, value)| decode(value))
+        query
+            .split('&')
+            .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))
+            .map(|(_, value)| decode(value))
     };
     let path = parts.uri.path();
     if path == "/apis/authentication.k8s.io/v1/tokenreviews" {
@@ -299,13 +312,20 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     }
     if parts.method == Method::GET && target.name.is_empty() {
         let labels = parameter("labelSelector").unwrap_or_default();
-        let wanted = Wanted { namespace: target.namespace, labels, fields: parameter("fieldSelector").unwrap_or_default() };
+        let wanted =
+            Wanted { namespace: target.namespace, labels, fields: parameter("fieldSelector").unwrap_or_default() };
         if parameter("watch").is_some() {
             let from = parameter("resourceVersion").and_then(|text| text.parse().ok()).unwrap_or_default();
             return Ok(watched(shared, target.kind, wanted, from));
         }
         let number = |name: &str| parameter(name).and_then(|text| text.parse().ok());
-        return Ok(list(&shared, &target.kind, &wanted, number("limit").unwrap_or(usize::MAX), number("continue").unwrap_or(0)));
+        return Ok(list(
+            &shared,
+            &target.kind,
+            &wanted,
+            number("limit").unwrap_or(usize::MAX),
+            number("continue").unwrap_or(0),
+        ));
     }
     Ok(shared.write(|state| act(state, &parts.method, &target, body)))
 }
@@ -349,7 +369,11 @@ impl Wanted {
     fn has(&self, object: &Value) -> bool {
         let is = |selector: &str, base: &str| {
             let Some((path, want)) = selector.split_once('=') else { return true };
-            let pointer = if base.is_empty() { format!("/{}", path.replace('.', "/")) } else { format!("{base}/{}", path.replace('/', "~1")) };
+            let pointer = if base.is_empty() {
+                format!("/{}", path.replace('.', "/"))
+            } else {
+                format!("{base}/{}", path.replace('/', "~1"))
+            };
             object.pointer(&pointer).and_then(Value::as_str) == Some(want)
         };
         (self.namespace.is_empty() || place(object).0 == self.namespace)
@@ -360,7 +384,8 @@ impl Wanted {
 
 fn list(shared: &Shared, kind: &str, wanted: &Wanted, limit: usize, from: usize) -> Response<Body> {
     let state = shared.lock();
-    let all: Vec<&Value> = state.objects.get(kind).into_iter().flat_map(BTreeMap::values).filter(|o| wanted.has(o)).collect();
+    let all: Vec<&Value> =
+        state.objects.get(kind).into_iter().flat_map(BTreeMap::values).filter(|o| wanted.has(o)).collect();
     let items: Vec<&Value> = all.iter().skip(from).take(limit).copied().collect();
     let next = from + items.len();
     let more = if next < all.len() { next.to_string() } else { String::new() };

@@ -120,7 +120,8 @@ impl Follow {
                 Err(CallError::NotFound(_)) => {}
                 Err(error) => return Err(error),
                 Ok(_) => {
-                    let reason = format!("{} is defined and not served in a version of {readable:?}", resource.full_name());
+                    let reason =
+                        format!("{} is defined and not served in a version of {readable:?}", resource.full_name());
                     return Err(CallError::Unavailable { status: 404, reason, after: None });
                 }
             }
@@ -188,7 +189,8 @@ impl Follow {
             let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) else {
                 return Err(CallError::Unusable("a list has no items".into()));
             };
-            let events: Vec<_> = items.into_iter().filter_map(|item| self.known.list_names(&api_version, item)).collect();
+            let events: Vec<_> =
+                items.into_iter().filter_map(|item| self.known.list_names(&api_version, item)).collect();
             self.pending.add(events);
             let text = |pointer| page.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
             if let Some(token) = text("/metadata/continue") {

@@ -85,7 +85,12 @@ mod tests {
 
     fn removed(name: &str) -> ObjectEvent {
         let text = str::to_owned;
-        ObjectEvent::Removed(ObjectKey { group: text(""), kind: text("Pod"), namespace: text("shop"), name: text(name) })
+        ObjectEvent::Removed(ObjectKey {
+            group: text(""),
+            kind: text("Pod"),
+            namespace: text("shop"),
+            name: text(name),
+        })
     }
 
     #[test]

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use chassis::run::Process;
 use tokio::sync::oneshot;
-use ztunnel::agent::config::Config;
+use ztunnel::agent::config::{Config, Facts, Host};
 use ztunnel::agent::enrol::Selection;
+use ztunnel::agent::install::Settings;
 use ztunnel::net::nat::probed;
 use ztunnel::net::netns::{Netns, NetnsId};
 use ztunnel::net::redirect::{self, Redirect, Standing};
@@ -29,25 +30,43 @@ pub(crate) struct Mesh {
     dir: tempfile::TempDir,
     pub(crate) world: World,
     agent: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    pub(crate) host: Option<Host>,
+    pub(crate) install: Option<Settings>,
 }
 
 impl Mesh {
     pub(crate) fn new(pods: usize) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("config/manifests")).unwrap();
-        let mut mesh = Self { dir, world: World::new(pods), agent: None };
+        let mut mesh = Self::stopped(pods);
         mesh.start();
         mesh
+    }
+
+    /// Without an agent yet.
+    pub(crate) fn stopped(pods: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("config/manifests")).unwrap();
+        Self { dir, world: World::new(pods), agent: None, host: None, install: None }
+    }
+
+    /// A directory of its own below that of the mesh.
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
     }
 
     pub(crate) fn start(&mut self) {
         let config = Config {
             node: "n1".into(),
-            config_dir: self.config(),
+            facts: Facts::Directory(self.config()),
             zds_socket: self.dir.path().join("ztunnel.sock"),
             cni_socket: self.dir.path().join("cni.sock"),
             selection: Selection { excluded_namespaces: Vec::new(), system_namespace: "istio-system".into() },
             dns: true,
+            host: self.host.clone(),
+            install: self.install.clone(),
+            own: None,
+            untaint: false,
             metrics_port: 15014,
             readiness_port: 8000,
         };
