@@ -55,8 +55,11 @@ impl Agent {
         let events = self.source.next().await;
         let deadline = Instant::now() + RECOVERY_DEADLINE;
         let touched = self.take(events);
-        for pod in self.book.pods.values().filter(|pod| status::told(pod) == Told::Enabled) {
-            self.node.proxies.keep(&pod.uid);
+        // Those that left meanwhile are taken out before a proxy asks.
+        for (name, pod) in &self.book.pods {
+            if status::told(pod) == Told::Enabled && self.book.belongs(name, pod).is_ok() {
+                self.node.proxies.keep(&pod.uid);
+            }
         }
         self.follow(touched);
         if !self.search.is_idle()

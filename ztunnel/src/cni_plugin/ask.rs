@@ -32,7 +32,11 @@ enum Silence {
 
 /// Asks the agent at a socket whether a pod may start.
 pub fn ask(socket: &Path, request: &str) -> Result<(), CniError> {
-    let deadline = Instant::now() + PRESENCE_DEADLINE;
+    ask_within(PRESENCE_DEADLINE, socket, request)
+}
+
+fn ask_within(presence: Duration, socket: &Path, request: &str) -> Result<(), CniError> {
+    let deadline = Instant::now() + presence;
     loop {
         match exchange(socket, request) {
             Ok(answer) => return judge(&answer),
@@ -129,6 +133,20 @@ mod tests {
         ] {
             let text = judge(answer).unwrap_err().text(None);
             assert!(text.contains(part) && text.contains("\"code\":11"), "{text}");
+        }
+    }
+
+    #[test]
+    fn without_an_agent_the_answer_is_no_and_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.sock");
+        // A socket that nobody listens at any more is as good as none.
+        for left_behind in [false, true] {
+            if left_behind {
+                drop(UnixListener::bind(&path).unwrap());
+            }
+            let text = ask_within(Duration::from_millis(1), &path, "{}").unwrap_err().text(Some("0.3.1"));
+            assert!(text.contains("there is no node agent") && text.contains("\"code\":11"), "{text}");
         }
     }
 

@@ -56,11 +56,18 @@ impl Mesh {
     }
 
     pub(crate) fn start(&mut self) {
-        let config = Config {
+        let config = self.settings();
+        let node = self.world.node.try_clone().unwrap();
+        self.run(node, move |process| ztunnel::agent::run::start(config, process));
+    }
+
+    /// What the agent is told.
+    pub(crate) fn settings(&self) -> Config {
+        Config {
             node: "n1".into(),
             facts: Facts::Directory(self.config()),
             zds_socket: self.dir.path().join("ztunnel.sock"),
-            cni_socket: self.dir.path().join("cni.sock"),
+            cni_socket: self.dir.path().join("pluginevent.sock"),
             selection: Selection { excluded_namespaces: Vec::new(), system_namespace: "istio-system".into() },
             dns: true,
             host: self.host.clone(),
@@ -69,16 +76,25 @@ impl Mesh {
             untaint: false,
             metrics_port: 15014,
             readiness_port: 8000,
-        };
-        let node = self.world.node.try_clone().unwrap();
+        }
+    }
+
+    /// Starts an agent in a namespace, and waits until it serves.
+    pub(crate) fn run<F>(&mut self, node: Netns, start: impl FnOnce(Process) -> F + Send + 'static)
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let run = || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
                     let process = Process::detached();
-                    ztunnel::agent::run::start(config, process.clone()).await.unwrap();
+                    start(process.clone()).await.unwrap();
                     let _ = stopped.await;
+                    // As a signal to end does.
+                    process.drain.start(Duration::from_secs(15));
+                    assert!(process.drain.finish().await, "the agent did not end in time");
                     assert!(!process.has_failed(), "the agent failed");
                 });
             };
@@ -92,7 +108,7 @@ impl Mesh {
         let (stop, thread) = self.agent.take().unwrap();
         stop.send(()).unwrap();
         thread.join().unwrap();
-        fs::remove_file(self.dir.path().join("ztunnel.sock")).unwrap();
+        let _removed_with_the_mesh = fs::remove_file(self.dir.path().join("ztunnel.sock"));
     }
 
     pub(crate) fn config(&self) -> PathBuf {
@@ -160,19 +176,26 @@ impl Mesh {
 
     /// Announces a pod as a container runtime does; the status of the answer.
     pub(crate) fn announce(&self, number: usize) -> (u16, String) {
+        let netns = format!("/proc/self/fd/{}", self.world.pods[number].as_fd().as_raw_fd());
+        self.announcing(number, &netns).join().unwrap()
+    }
+
+    /// The same from a thread of its own, with the namespace at a path.
+    pub(crate) fn announcing(&self, number: usize, netns: &str) -> JoinHandle<(u16, String)> {
         let body = format!(
-            r#"{{"Netns":"/proc/self/fd/{}","PodName":"pod-{number}","PodNamespace":"shop","IPs":[{{"Interface":null,"Address":{{"IP":"{}","Mask":"/////w=="}},"Gateway":"10.0.0.1"}}]}}"#,
-            self.world.pods[number].as_fd().as_raw_fd(),
+            r#"{{"Netns":"{netns}","PodName":"pod-{number}","PodNamespace":"shop","IPs":[{{"Interface":null,"Address":{{"IP":"{}","Mask":"/////w=="}},"Gateway":"10.0.0.1"}}]}}"#,
             pod_v4(number)
         );
-        let mut stream = UnixStream::connect(self.dir.path().join("cni.sock")).unwrap();
+        let mut stream = UnixStream::connect(self.dir.path().join("pluginevent.sock")).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
         write!(stream, "POST /cmdadd HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
             .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-        (status, answer.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned())
+        std::thread::spawn(move || {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+            (status, answer.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned())
+        })
     }
 }
 
