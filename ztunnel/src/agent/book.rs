@@ -94,10 +94,15 @@ impl Book {
     }
 
     /// Its addresses. What was announced is newer than what the Pod says until that agrees: after a
-    /// node was started again, Pods still have the addresses of their last life.
+    /// node was started again, Pods still have the addresses of their last life. Who says where a
+    /// pod's namespace is, as the lab does, says its addresses with it.
     fn addresses(&self, name: &PodName, pod: &PodFacts) -> Vec<IpAddr> {
+        let said_with_its_place = pod.netns().is_some() && !pod.addresses.is_empty();
         match self.announced.get(name) {
-            Some(announced) if announced.addresses.iter().any(|address| !pod.addresses.contains(address)) => {
+            Some(announced)
+                if !said_with_its_place
+                    && announced.addresses.iter().any(|address| !pod.addresses.contains(address)) =>
+            {
                 announced.addresses.clone()
             }
             _ => pod.addresses.clone(),

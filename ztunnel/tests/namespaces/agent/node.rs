@@ -277,7 +277,7 @@ fn found() {
     });
     assert!(!proxy.has(&uid(1)) && !proxy.has(&uid(2)), "nobody knows where they are");
     process(&mesh, 101, &cgroup(1), 70, &mesh.world.pods[1]);
-    until("found later", || proxy.has(&uid(1)) && mesh.rules(1) == Standing::InPlace);
+    until("found later", || proxy.has(&uid(1)) && mesh.told(1).as_deref() == Some(ENABLED));
     assert!(!proxy.has(&uid(2)), "the host's namespace is no pod's");
 
     let netns = mesh.world.pods[0].try_clone().unwrap();
