@@ -1,6 +1,9 @@
 //! Where facts come from. Whoever reads Kubernetes, or files, sends what it learned here, in order;
 //! behind this line nobody knows which of them it was.
 
+#[cfg(feature = "kubernetes")]
+pub mod kinds;
+
 use crate::{
     facts::Fact,
     files,
@@ -54,11 +57,29 @@ pub async fn read_directory(path: &Path, line: mpsc::Sender<Told>) -> Result<(),
     }
 }
 
+/// Reads a cluster for as long as somebody listens.
+#[cfg(feature = "kubernetes")]
+pub async fn read_cluster(client: &cluster::Client, line: mpsc::Sender<Told>) {
+    let mut watches = cluster::watch::Watches::open(client, kinds::all());
+    loop {
+        let events = tokio::select! {
+            events = watches.next() => events,
+            () = line.closed() => return,
+        };
+        let told = Told { at: Instant::now(), news: news(events) };
+        if line.send(told).await.is_err() {
+            return;
+        }
+    }
+}
+
 fn news(events: Vec<ObjectEvent>) -> Vec<News> {
     let mut news = Vec::new();
     // A file whose objects changed was read well, unless one of these says otherwise.
     for event in &events {
-        if let ObjectEvent::Applied(object) = event {
+        if let ObjectEvent::Applied(object) = event
+            && object.origin.line > 0
+        {
             news.push(News::Clear(Subject::File(object.origin.file.to_path_buf())));
         }
     }

@@ -77,7 +77,7 @@ impl CallError {
             (401, _) => Self::Unauthorized(text),
             (410, _) => Self::Gone(text),
             (408 | 429 | 500.., _) => {
-                let after = retry_after.or(said.details.retry_after_seconds.map(Duration::from_secs));
+                let after = retry_after.or_else(|| said.details.retry_after_seconds.map(Duration::from_secs));
                 Self::Unavailable { status, reason: text, after }
             }
             _ => Self::Invalid(text),

@@ -144,32 +144,39 @@ async fn a_watch_that_is_too_old_lists_again_and_loses_no_deletion() {
     assert_eq!(next(&mut watches).await, ["+Pod c 2"]);
 }
 
-#[tokio::test]
-async fn every_trouble_is_survived_and_nothing_is_told_twice() {
+/// A pod that is told once, though lists and watches first meet these troubles, and one that comes later.
+async fn survives(in_lists: &[Trouble], in_watches: &[Trouble]) {
     let server = ApiServer::start().await;
     server.put(PODS, object("a", 1));
-    for trouble in
-        [Trouble::Status(429), Trouble::Status(500), Trouble::Break, Trouble::Status(410), Trouble::Status(401)]
-    {
-        server.trouble("limit=", trouble);
+    for trouble in in_lists {
+        server.trouble("limit=", trouble.clone());
     }
-    let troubles = [
-        Trouble::Status(504),
-        Trouble::Break,
-        Trouble::InStream(410),
-        Trouble::InStream(500),
-        Trouble::Status(410),
-        Trouble::Status(403),
-        Trouble::Status(404),
-    ];
-    for trouble in troubles.clone() {
-        server.trouble("watch=true", trouble);
+    for trouble in in_watches {
+        server.trouble("watch=true", trouble.clone());
     }
     let mut watches = open(&server, vec![pods()]);
     assert_eq!(next(&mut watches).await, ["+Pod a 1"]);
-    until("the last watch", || server.requests("watch=true") > troubles.len()).await;
+    until("the last watch", || server.requests("watch=true") > in_watches.len()).await;
     server.put(PODS, object("b", 1));
     assert_eq!(next(&mut watches).await, ["+Pod b 1"]);
+}
+
+#[tokio::test]
+async fn trouble_while_listing_is_survived() {
+    let refused = [429, 500, 410, 401].map(Trouble::Status);
+    survives(&refused, &[]).await;
+    survives(&[Trouble::Break, Trouble::Break], &[]).await;
+}
+
+#[tokio::test]
+async fn trouble_while_watching_is_survived() {
+    survives(&[], &[504, 503, 429, 500].map(Trouble::Status)).await;
+    survives(&[], &[Trouble::Break, Trouble::InStream(410), Trouble::InStream(500)]).await;
+}
+
+#[tokio::test]
+async fn a_watch_that_is_refused_is_not_the_end() {
+    survives(&[], &[410, 403, 404].map(Trouble::Status)).await;
 }
 
 #[tokio::test]

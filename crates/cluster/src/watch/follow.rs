@@ -130,10 +130,13 @@ impl Follow {
     }
 
     fn is_absent(&mut self) {
-        if self.trouble.take().is_some() || !self.listed {
-            tracing::info!(kind = %self.kind.resource.full_name(), "the cluster does not have this kind, for now");
+        self.trouble = None;
+        let gone = self.known.kind_is_gone();
+        if !self.listed || !gone.is_empty() {
+            let kind = self.kind.resource.full_name();
+            tracing::info!(kind, objects = gone.len(), "the cluster does not have this kind now");
         }
-        self.pending.add(self.known.kind_is_gone());
+        self.pending.add(gone);
         self.is_listed();
     }
 
@@ -186,8 +189,11 @@ impl Follow {
         loop {
             let query = format!("{}&limit={}{next}", self.selectors(), self.kind.page);
             let mut page = self.client.call(asking(&format!("{path}?{query}"), accept)?).await?;
-            let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) else {
-                return Err(CallError::Unusable("a list has no items".into()));
+            let items = match page.get_mut("items").map(Value::take) {
+                Some(Value::Array(items)) => items,
+                // An empty list of metadata has none, as the server writes it.
+                Some(Value::Null) => Vec::new(),
+                _ => return Err(CallError::Unusable("a list has no items".into())),
             };
             let events: Vec<_> =
                 items.into_iter().filter_map(|item| self.known.list_names(&api_version, item)).collect();
