@@ -12,9 +12,9 @@ pub(crate) enum Json {
     /// `null`, a boolean, a number or a text.
     Plain(serde_json::Value),
     /// `[…]`
-    List(Vec<Json>),
+    List(Vec<Self>),
     /// `{…}`, in order.
-    Members(Vec<(String, Json)>),
+    Members(Vec<(String, Self)>),
 }
 
 impl Json {

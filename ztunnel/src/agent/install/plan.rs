@@ -149,7 +149,7 @@ fn follow(files: &Files, manner: &Manner) -> Result<(String, Conf), Obstacle> {
         let list = list_name(asked);
         let there =
             [asked, &list].into_iter().find(|name| files.contains_key(*name)).ok_or(Obstacle::NothingToFollow)?;
-        let conf = read(files, there).unwrap_or(Err(ConfError::NoPlugins.to_string()));
+        let conf = read(files, there).unwrap_or_else(|| Err(ConfError::NoPlugins.to_string()));
         return conf.map(|conf| (there.clone(), conf)).map_err(|reason| unusable(there, reason));
     }
     let mut obstacle = Obstacle::NothingToFollow;

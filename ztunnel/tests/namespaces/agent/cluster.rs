@@ -1,16 +1,19 @@
 //! The agent with a cluster behind it: in a network namespace of its own, as a DaemonSet's pod is.
 
 use std::fs;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use cluster::Client;
 use serde_json::{Value, json};
+use testkit::api_server::{ApiServer, Trouble};
+use tokio::sync::oneshot;
 use ztunnel::agent::config::{Facts, Host, Own};
 use ztunnel::agent::run::{World, start_in};
 use ztunnel::net::links::settle;
 use ztunnel::net::netns::Netns;
 use ztunnel::net::redirect::Standing;
 
-use super::api_server::{ApiServer, DAEMON_SETS, NAMESPACES, PODS};
 use super::mesh::{ENABLED, Mesh, until};
 use super::node::{PROVIDER, cgroup, on_host, process, uid};
 use crate::Case;
@@ -23,13 +26,33 @@ pub(crate) const CASES: &[Case] = &[
     ("cluster: without an answer everything stays in place", stays),
 ];
 
+const PODS: &str = "/api/v1/pods";
+const NAMESPACES: &str = "/api/v1/namespaces";
+const DAEMON_SETS: &str = "/apis/apps/v1/daemonsets";
 const REDIRECTION: &str = "ambient.istio.io/redirection";
 
 /// A node of a cluster, whose agent is in a namespace of its own.
 struct Node {
     mesh: Mesh,
     own: Netns,
-    server: ApiServer,
+    server: Arc<ApiServer>,
+    serving: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+/// An API server in a namespace.
+fn serve(netns: &Netns) -> (Arc<ApiServer>, oneshot::Sender<()>, JoinHandle<()>) {
+    let netns = netns.try_clone().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            tell.send(Arc::new(ApiServer::start().await)).unwrap();
+            let _ = stopped.await;
+        });
+    };
+    let thread = std::thread::spawn(move || netns.run(run).unwrap());
+    (told.recv().unwrap(), stop, thread)
 }
 
 fn namespace(mode: &str) -> Value {
@@ -56,17 +79,17 @@ impl Node {
         let mut mesh = on_host(pods);
         let own = Netns::new().unwrap();
         settle(&own).unwrap();
-        let server = ApiServer::start(&own);
+        let (server, stop, thread) = serve(&own);
         server.put(DAEMON_SETS, json!({"metadata": {"name": "istio-cni-node", "namespace": "istio-system"}}));
         mesh.host = Some(Host { mounts: mesh.place("host"), switch: true });
-        Self { mesh, own, server }
+        Self { mesh, own, server, serving: Some((stop, thread)) }
     }
 
     fn start(&mut self) {
         let mut config = self.mesh.settings();
         config.facts = Facts::Cluster;
         config.own = Some(Own { namespace: "istio-system".into(), daemon_set: "istio-cni-node".into() });
-        let url = self.server.url.clone();
+        let url = self.server.url();
         self.mesh.run(self.own.try_clone().unwrap(), move |process| async move {
             let world = World::of_cluster(&config, Client::at(&url)?);
             start_in(world, config, process).await
@@ -74,7 +97,19 @@ impl Node {
     }
 
     fn told(&self, number: usize) -> Option<String> {
-        self.server.annotation(&format!("pod-{number}"), REDIRECTION)
+        self.annotation(number, REDIRECTION)
+    }
+
+    fn annotation(&self, number: usize, key: &str) -> Option<String> {
+        let pod = self.server.object(PODS, "shop", &format!("pod-{number}"))?;
+        Some(pod["metadata"]["annotations"].get(key)?.as_str()?.to_owned())
+    }
+
+    /// Nobody answers any more.
+    fn silence(&mut self) {
+        let (stop, thread) = self.serving.take().unwrap();
+        stop.send(()).unwrap();
+        thread.join().unwrap();
     }
 }
 
@@ -95,7 +130,7 @@ fn follows() {
         until("out", || node.told(0).is_none());
         assert!(!proxy.has(&uid(0)));
     }
-    assert_eq!(node.server.annotation("pod-0", "a").as_deref(), Some("b"), "what others say stays");
+    assert_eq!(node.annotation(0, "a").as_deref(), Some("b"), "what others say stays");
 }
 
 fn asked_again() {
@@ -104,15 +139,16 @@ fn asked_again() {
     node.server.put(PODS, pod(0, json!({"phase": "Pending"})));
     node.start();
     let _proxy = node.mesh.proxy();
-    // The cluster knows, and the watch has not said so yet.
-    node.server.withhold(NAMESPACES, namespace("ambient"));
-    let announced = node.mesh.announcing(0, "/var/run/netns/pod-0");
-    until("it is asked again", || node.server.was_asked("/api/v1/namespaces/shop"));
-    assert!(!announced.is_finished());
+    // The cluster knows, and the watch, which is in trouble for a while, has not said so yet.
+    (0..4).for_each(|_| node.server.trouble("GET /api/v1/namespaces?", Trouble::Status(503)));
+    node.server.cut();
     node.server.put(NAMESPACES, namespace("ambient"));
-    let (status, reason) = announced.join().unwrap();
-    assert_eq!(status, 200, "{reason}");
-    assert_eq!(node.mesh.rules(0), Standing::InPlace);
+    until("the runtime, which asks again and again, is told yes", || {
+        let (status, _) = node.mesh.announcing(0, "/var/run/netns/pod-0").join().unwrap();
+        assert!(status != 200 || node.mesh.rules(0) == Standing::InPlace, "it started outside");
+        status == 200
+    });
+    assert!(node.server.requests("/api/v1/namespaces/shop") > 0, "the namespace was read anew");
 }
 
 /// A node whose pod is in.
@@ -154,7 +190,7 @@ fn stays() {
     for silent in [false, true] {
         if silent {
             node.start();
-            node.server.close();
+            node.silence();
         }
         node.mesh.stop();
         assert_eq!(node.mesh.rules(0), Standing::InPlace);

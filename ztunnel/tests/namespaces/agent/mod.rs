@@ -1,8 +1,6 @@
 //! The whole node agent on a real kernel, with a proxy that only listens.
 
 #[cfg(feature = "kubernetes")]
-mod api_server;
-#[cfg(feature = "kubernetes")]
 mod cluster;
 mod mesh;
 mod node;
