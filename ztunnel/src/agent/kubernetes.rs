@@ -4,6 +4,11 @@
 //! this node that it is in, see whether its own DaemonSet is still wanted, and take one taint off
 //! its node if it is told to.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use chassis::objects::ObjectEvent;
+use chassis::task::{self, Task};
 use cluster::watch::{Kind, Watches};
 use cluster::{CallError, Client, resource};
 use serde_json::{Value, json};
@@ -24,7 +29,7 @@ pub struct Kubernetes {
 pub enum Wanted {
     /// It is there: the next agent comes.
     Yes,
-    /// It is gone, or on its way, or what allowed us to ask is.
+    /// It is gone, or on its way, or our role is.
     No(String),
     /// Nobody could be asked.
     Unknown(String),
@@ -71,6 +76,26 @@ impl Kubernetes {
         }
     }
 
+    /// Begins to look whether our DaemonSet goes. Once it has, we may not be able to ask any more.
+    pub fn follow(&self, namespace: &str, daemon_set: &str) -> Sight {
+        let kind = Kind::of(resource::DAEMON_SET).in_namespace(namespace).metadata_only();
+        let mut watches = Watches::open(&self.client, vec![kind.fields(&format!("metadata.name={daemon_set}"))]);
+        let gone = Arc::new(AtomicBool::new(false));
+        let seen = gone.clone();
+        let follow = async move {
+            loop {
+                for event in watches.next().await {
+                    match event {
+                        ObjectEvent::Applied(object) => seen.store(is_going(&object.value), Ordering::Relaxed),
+                        ObjectEvent::Removed(_) => seen.store(true, Ordering::Relaxed),
+                        ObjectEvent::Problem(_) => {}
+                    }
+                }
+            }
+        };
+        Sight { gone, _task: task::spawn("own daemon set", follow) }
+    }
+
     /// Whether our DaemonSet is still wanted.
     pub async fn wanted(&self, namespace: &str, daemon_set: &str) -> Wanted {
         judge(self.client.get(&resource::DAEMON_SET, namespace, daemon_set).await)
@@ -85,6 +110,20 @@ impl Kubernetes {
     }
 }
 
+/// What was seen of our DaemonSet.
+#[derive(Debug)]
+pub struct Sight {
+    gone: Arc<AtomicBool>,
+    _task: Task<()>,
+}
+
+impl Sight {
+    /// Whether it was seen to go.
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+}
+
 /// Keeps of a pod what [`facts::PodFacts`] reads: container states change often and say nothing here.
 fn trim_pod(pod: &mut Value) {
     if let Some(spec) = pod.pointer_mut("/spec").and_then(Value::as_object_mut) {
@@ -96,18 +135,19 @@ fn trim_pod(pod: &mut Value) {
 }
 
 /// A role is taken away together with the DaemonSet, and often before it: not to be allowed to ask
-/// any more is an answer. Silence is none, and then nothing may become weaker.
+/// is an answer. Not to be known is none: it also happens to an agent whose pod was deleted by
+/// force. Then, and in silence, nothing may become weaker.
 fn judge(found: Result<Value, CallError>) -> Wanted {
     match found {
-        Ok(set) if set.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null()) => {
-            Wanted::No("it is being deleted".to_owned())
-        }
+        Ok(set) if is_going(&set) => Wanted::No("it is being deleted".to_owned()),
         Ok(_) => Wanted::Yes,
-        Err(error @ (CallError::NotFound(_) | CallError::Forbidden(_) | CallError::Unauthorized(_))) => {
-            Wanted::No(error.to_string())
-        }
+        Err(error @ (CallError::NotFound(_) | CallError::Forbidden(_))) => Wanted::No(error.to_string()),
         Err(error) => Wanted::Unknown(error.to_string()),
     }
+}
+
+fn is_going(object: &Value) -> bool {
+    object.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null())
 }
 
 /// The patch that takes the taint away, if it is there. Lists are replaced whole, so it holds only
@@ -138,8 +178,8 @@ mod tests {
         assert!(no(Ok(going)));
         assert!(no(Err(CallError::NotFound(text()))));
         assert!(no(Err(CallError::Forbidden(text()))));
-        assert!(no(Err(CallError::Unauthorized(text()))));
         for silence in [
+            CallError::Unauthorized(text()),
             CallError::Unreachable(text()),
             CallError::Unavailable { status: 503, reason: text(), after: None },
             CallError::Unusable(text()),

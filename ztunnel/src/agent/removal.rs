@@ -10,14 +10,14 @@ use tokio::time::Instant;
 
 use super::install::Installer;
 #[cfg(feature = "kubernetes")]
-use super::kubernetes::{Kubernetes, Wanted};
+use super::kubernetes::{Kubernetes, Sight, Wanted};
 #[cfg(feature = "kubernetes")]
 use super::limits::{REMOVAL_QUESTION_INTERVAL, REMOVAL_TIME};
 use crate::net::nat;
 use crate::net::netns::Netns;
 
 /// Who knows whether the mesh is being removed.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Owner {
     /// Nobody: everything stays.
     Nobody,
@@ -30,6 +30,8 @@ pub enum Owner {
         namespace: String,
         /// Its name.
         name: String,
+        /// What was seen of it while we could ask.
+        sight: Sight,
     },
 }
 
@@ -73,7 +75,10 @@ impl Owner {
                 None
             }
             #[cfg(feature = "kubernetes")]
-            Self::DaemonSet { cluster, namespace, name } => loop {
+            Self::DaemonSet { cluster, namespace, name, sight } => loop {
+                if sight.is_gone() {
+                    return Some(format!("DaemonSet {namespace}/{name} was deleted"));
+                }
                 match cluster.wanted(namespace, name).await {
                     Wanted::Yes => {
                         tracing::info!("the next agent takes over, everything stays in place");

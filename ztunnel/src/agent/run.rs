@@ -70,6 +70,7 @@ impl World {
     pub fn of_cluster(config: &Config, client: cluster::Client) -> Self {
         let cluster = super::kubernetes::Kubernetes::new(client);
         let owner = config.own.clone().map_or(Owner::Nobody, |own| Owner::DaemonSet {
+            sight: cluster.follow(&own.namespace, &own.daemon_set),
             cluster: cluster.clone(),
             namespace: own.namespace,
             name: own.daemon_set,

@@ -302,8 +302,12 @@ impl Keeper {
             tracing::debug!(pod = %self.name, ?step, %error, attempts, "a step failed again");
         }
         if step == Step::Propose && self.have.told == Told::Nothing && !self.have.doubted {
-            // It is only said; if that fails too there is nothing to add to the log line above.
-            let _ = self.tell(Told::Pending).await;
+            // It is only said, and said again with the next try.
+            if let Err(error) = self.tell(Told::Pending).await
+                && attempts == 0
+            {
+                tracing::warn!(pod = %self.name, %error, "it cannot be said on the pod that it waits for ztunnel");
+            }
         }
     }
 

@@ -172,10 +172,9 @@ fn chained(node: &Node) -> bool {
 
 fn removed() {
     let mut node = with_one_in();
-    node.server.put(
-        DAEMON_SETS,
-        json!({"metadata": {"name": "istio-cni-node", "namespace": "istio-system", "deletionTimestamp": "2026-01-01T00:00:00Z"}}),
-    );
+    // As helm does: the DaemonSet goes, and with it what we are known by.
+    unknown(&node);
+    node.server.remove(DAEMON_SETS, "istio-system", "istio-cni-node");
     // The proxy has gone before.
     node.mesh.stop();
     assert_eq!(node.mesh.rules(0), Standing::Absent, "its network is as it was");
@@ -185,16 +184,26 @@ fn removed() {
     assert!(!node.mesh.place("").join("pluginevent.sock").exists());
 }
 
+/// From now on the agent, asking for its DaemonSet, is told that nobody knows it.
+fn unknown(node: &Node) {
+    let question = "GET /apis/apps/v1/namespaces/istio-system/daemonsets/istio-cni-node";
+    (0..100).for_each(|_| node.server.trouble(question, Trouble::Status(401)));
+}
+
 fn stays() {
     let mut node = with_one_in();
-    for silent in [false, true] {
-        if silent {
-            node.start();
-            node.silence();
-        }
+    let check = |node: &mut Node| {
         node.mesh.stop();
         assert_eq!(node.mesh.rules(0), Standing::InPlace);
         assert_eq!(node.told(0).as_deref(), Some(ENABLED));
-        assert!(chained(&node) && node.mesh.probed().len() == 2);
-    }
+        assert!(chained(node) && node.mesh.probed().len() == 2);
+    };
+    // An upgrade, a pod that was deleted by force, and nobody who could be asked.
+    check(&mut node);
+    node.start();
+    unknown(&node);
+    check(&mut node);
+    node.start();
+    node.silence();
+    check(&mut node);
 }
