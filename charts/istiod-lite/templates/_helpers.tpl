@@ -94,6 +94,13 @@ requests: {cpu: 500m, memory: 512Mi}
   "CLUSTER_DOMAIN" .Values.global.proxy.clusterDomain
   "ROOT_NAMESPACE" $mesh.rootNamespace
   "CA_TRUSTED_NODE_ACCOUNTS" (printf "%s/%s" (.Values.trustedZtunnelNamespace | default .Release.Namespace) .Values.trustedZtunnelName)
+  "REVISION" "default"
+  "WAYPOINT_IMAGE" (include "istiod.waypoint-image" .)
+  "WAYPOINT_IMAGE_PULL_POLICY" (.Values.imagePullPolicy | default .Values.global.imagePullPolicy)
+  "WAYPOINT_IMAGE_PULL_SECRETS" (join "," (.Values.imagePullSecrets | default .Values.global.imagePullSecrets))
+  "WAYPOINT_LOG_LEVEL" .Values.global.proxy.logLevel
+  "WAYPOINT_LOG_FORMAT" (ternary "json" "" .Values.global.logAsJson)
+  "VALIDATION_FAILURE_POLICY" .Values.validationFailurePolicy
   "RUST_LOG" .Values.logLevel
   "LOG_FORMAT" (ternary "json" "plain" .Values.global.logAsJson)
   "RUST_BACKTRACE" "1"
