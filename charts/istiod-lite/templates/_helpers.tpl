@@ -39,6 +39,10 @@ helm.sh/chart: istiod-lite-{{ .Chart.Version }}
 
 {{- /* What users' dashboards read of the mesh, and under it what the user says. */ -}}
 {{- define "istiod.mesh" -}}
+{{- $root := .Values.meshConfig.rootNamespace | default .Release.Namespace -}}
+{{- if ne $root .Release.Namespace -}}
+{{- fail "meshConfig.rootNamespace must be the namespace of the installation: the control plane looks for its settings there" -}}
+{{- end -}}
 {{- $defaults := dict
   "trustDomain" .Values.global.trustDomain
   "rootNamespace" .Release.Namespace

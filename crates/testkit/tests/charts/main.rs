@@ -92,7 +92,7 @@ fn a_global_value_has_one_default() {
     let mut seen = std::collections::BTreeMap::new();
     for chart in &charts {
         for (path, entry) in chart.leaves().into_iter().filter(|(path, _)| path.starts_with("global.")) {
-            let (first, default) = seen.entry(path.clone()).or_insert((&chart.name, entry.default.clone()));
+            let (first, default) = seen.entry(path.clone()).or_insert_with(|| (&chart.name, entry.default.clone()));
             assert_eq!(*default, entry.default, "{path} of {first} and of {}", chart.name);
         }
     }

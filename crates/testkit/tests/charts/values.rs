@@ -27,7 +27,7 @@ pub(crate) struct Entry {
     pub(crate) form: Vec<(String, Vec<String>)>,
     pub(crate) default: Value,
     /// What is in it, if it is a branch.
-    pub(crate) children: Vec<Entry>,
+    pub(crate) children: Vec<Self>,
 }
 
 impl Entry {
@@ -136,7 +136,7 @@ fn belongs(line: &str, indentation: usize) -> bool {
 fn told(comment: &[&str]) -> (String, Vec<(String, Vec<String>)>) {
     let (form, about): (Vec<&str>, Vec<&str>) = comment.iter().partition(|line| line.starts_with('@'));
     let form = form.iter().map(|line| {
-        let (word, arguments) = line[1..].split_once(':').unwrap_or((&line[1..], ""));
+        let (word, arguments) = line[1..].split_once(':').unwrap_or_else(|| (&line[1..], ""));
         (word.to_owned(), arguments.split_whitespace().map(|word| word.trim_matches('"').to_owned()).collect())
     });
     (about.join(" "), form.collect())
