@@ -146,3 +146,32 @@ fn charts_have_the_version_of_the_workspace() {
         assert_eq!(chart.app_version, env!("CARGO_PKG_VERSION"), "appVersion of charts/{}/Chart.yaml", chart.name);
     }
 }
+
+/// The pages tell people to set values; each is one that a chart has.
+#[test]
+fn values_that_pages_name_are_there() {
+    let charts = charts();
+    let part = |name: &str| if name == "istiod-lite" { "istiod".to_owned() } else { name.to_owned() };
+    let mut known: Vec<String> = Vec::new();
+    for chart in &charts {
+        let paths = chart.leaves().into_iter().map(|(path, _)| path);
+        known.extend(
+            paths.map(|path| if path.starts_with("global.") { path } else { format!("{}.{path}", part(&chart.name)) }),
+        );
+    }
+    let mut seen = 0;
+    for page in ["README.md", "docs/kubernetes.md", "docs/quickstart-kind.md", "docs/troubleshooting.md"] {
+        let text = read(page);
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || "._-*/".contains(c)));
+        let named = words.map(|word| word.trim_end_matches('.')).filter(|word| !word.contains(['-', '/']));
+        for word in named
+            .filter(|word| ["global.", "istiod.", "cni.", "ztunnel.", "base."].iter().any(|of| word.starts_with(of)))
+        {
+            seen += 1;
+            let branch = format!("{}.", word.trim_end_matches(".*"));
+            let found = known.iter().any(|path| path == word || path.starts_with(&branch));
+            assert!(found, "{page}: no chart has the value {word}");
+        }
+    }
+    assert!(seen > 10, "only {seen} values were found in the pages");
+}
