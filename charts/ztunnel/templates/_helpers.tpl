@@ -40,6 +40,13 @@ istiod.{{ .Values.istioNamespace | default .Values.global.istioNamespace }}.svc:
 {{- if .Values.peerCaCrl.enabled -}}
 {{- $_ := set $env "CRL_PATH" "/var/run/secrets/istio/crl/ca-crl.pem" -}}
 {{- end -}}
+{{- $resources := include "ztunnel.resources" . | fromYaml -}}
+{{- with dig "limits" "cpu" "" $resources -}}
+{{- $_ := set $env "ZTUNNEL_RESOURCE_CPU_LIMIT" . -}}
+{{- end -}}
+{{- with dig "requests" "cpu" "" $resources -}}
+{{- $_ := set $env "ZTUNNEL_RESOURCE_CPU_REQUEST" . -}}
+{{- end -}}
 {{- range $values := list .Values.meshConfig.defaultConfig.proxyMetadata .Values.env -}}
 {{- range $name, $value := $values -}}
 {{- $_ := set $env $name $value -}}
