@@ -99,6 +99,7 @@ requests: {cpu: 500m, memory: 512Mi}
   "ROOT_NAMESPACE" $mesh.rootNamespace
   "CA_TRUSTED_NODE_ACCOUNTS" (printf "%s/%s" (.Values.trustedZtunnelNamespace | default .Release.Namespace) .Values.trustedZtunnelName)
   "REVISION" "default"
+  "OWNER_CLUSTER_ROLE" (printf "istiod-clusterrole-%s" .Release.Namespace)
   "PILOT_CA_CERT_CONFIGMAP" .Values.global.trustBundleName
   "WAYPOINT_IMAGE" (include "istiod.waypoint-image" .)
   "WAYPOINT_IMAGE_PULL_POLICY" (.Values.imagePullPolicy | default .Values.global.imagePullPolicy)
