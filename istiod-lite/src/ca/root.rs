@@ -78,6 +78,8 @@ const NEXT_KEY: &str = "next-key.pem";
 const NEXT_CERTIFICATE: &str = "next-cert.pem";
 const OLD_CERTIFICATE: &str = "old-cert.pem";
 const STAGE: &str = "rotation.json";
+/// An operator who wants another root makes this file (`touch`); it is gone when that has begun.
+const ASKED: &str = "rotate-root";
 
 impl Root {
     /// The root of this state directory; makes one if there is none. `overlap` lies between the steps
@@ -127,10 +129,24 @@ impl Root {
             Origin::Own { trust_domain, overlap, stage } => {
                 let signer = self.issuer();
                 let signer = signer.certificate();
-                let step = rotation::next(*stage, signer.not_before, signer.not_after, *overlap, now);
-                self.take(step, trust_domain, stage, now)
+                let due = rotation::next(*stage, signer.not_before, signer.not_after, *overlap, now);
+                let asked = read_optional(&self.state_dir, ASKED)?.is_some();
+                let step = if asked && *stage == Stage::Steady { Step::Announce } else { due };
+                let changed = self.take(step, trust_domain, stage, now)?;
+                if asked {
+                    // Only now: a step that failed is tried again.
+                    remove(&self.state_dir, ASKED)?;
+                    tracing::info!(begun = step == Step::Announce, "an operator asked for a new root");
+                }
+                Ok(changed)
             }
-            Origin::Plugged { dir, last } => self.reload(dir, last, now),
+            Origin::Plugged { dir, last } => {
+                if read_optional(&self.state_dir, ASKED)?.is_some() {
+                    remove(&self.state_dir, ASKED)?;
+                    return Err(RootError::NotOurs(dir.clone()));
+                }
+                self.reload(dir, last, now)
+            }
         }
     }
 
