@@ -6,7 +6,7 @@
 
 mod stream;
 
-pub use stream::Stream;
+pub use stream::{Stream, is_revocation};
 
 use crate::{
     certificate::WorkloadCertificate,
@@ -25,7 +25,10 @@ use rustls::{
 use rustls_pki_types::ServerName;
 use std::{
     net::Ipv4Addr,
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::SystemTime,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -39,20 +42,28 @@ pub type ServerStream<IO> = Stream<tokio_rustls::server::TlsStream<IO>>;
 /// A tunnel as its client holds it.
 pub type ClientStream<IO> = Stream<tokio_rustls::client::TlsStream<IO>>;
 
+/// Whether keys are agreed on by post-quantum means only. Read once, with the first handshake.
+static ONLY_POST_QUANTUM: AtomicBool = AtomicBool::new(false);
+
+/// From here on this process agrees on keys by X25519MLKEM768 only, with tunnels and with its control
+/// plane, and refuses peers that do not have it. To be said before the first certificate is asked for.
+pub fn agree_on_keys_by_post_quantum_means_only() {
+    ONLY_POST_QUANTUM.store(true, Ordering::SeqCst);
+}
+
 /// What both ends agree on. AES-128-GCM is first for its speed; it is as far from being broken as
 /// the P-256 keys that authenticate the session.
 pub(crate) static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+    let mut kx_groups = vec![aws_lc_rs::kx_group::X25519MLKEM768];
+    if !ONLY_POST_QUANTUM.load(Ordering::SeqCst) {
+        kx_groups.extend([aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1, aws_lc_rs::kx_group::SECP384R1]);
+    }
     Arc::new(CryptoProvider {
         cipher_suites: vec![
             aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
             aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
         ],
-        kx_groups: vec![
-            aws_lc_rs::kx_group::X25519MLKEM768,
-            aws_lc_rs::kx_group::X25519,
-            aws_lc_rs::kx_group::SECP256R1,
-            aws_lc_rs::kx_group::SECP384R1,
-        ],
+        kx_groups,
         ..aws_lc_rs::default_provider()
     })
 });
