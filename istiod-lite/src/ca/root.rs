@@ -78,8 +78,6 @@ const NEXT_KEY: &str = "next-key.pem";
 const NEXT_CERTIFICATE: &str = "next-cert.pem";
 const OLD_CERTIFICATE: &str = "old-cert.pem";
 const STAGE: &str = "rotation.json";
-/// An operator who wants another root makes this file (`touch`); it is gone when that has begun.
-const ASKED: &str = "rotate-root";
 
 impl Root {
     /// The root of this state directory; makes one if there is none. `overlap` lies between the steps
@@ -124,30 +122,37 @@ impl Root {
     /// Does what is due: reads a plugged-in CA again, or takes the next step of a rotation. True if
     /// the issuer changed. On an error the issuer stays as it is. To be called every few seconds.
     pub fn tick(&self, now: SystemTime) -> Result<bool, RootError> {
+        let begun = self.obey(now)?;
+        Ok(self.proceed(now)? || begun)
+    }
+
+    fn proceed(&self, now: SystemTime) -> Result<bool, RootError> {
         let mut origin = self.origin();
         match &mut *origin {
             Origin::Own { trust_domain, overlap, stage } => {
                 let signer = self.issuer();
                 let signer = signer.certificate();
-                let due = rotation::next(*stage, signer.not_before, signer.not_after, *overlap, now);
-                let asked = read_optional(&self.state_dir, ASKED)?.is_some();
-                let step = if asked && *stage == Stage::Steady { Step::Announce } else { due };
-                let changed = self.take(step, trust_domain, stage, now)?;
-                if asked {
-                    // Only now: a step that failed is tried again.
-                    remove(&self.state_dir, ASKED)?;
-                    tracing::info!(begun = step == Step::Announce, "an operator asked for a new root");
-                }
-                Ok(changed)
+                let step = rotation::next(*stage, signer.not_before, signer.not_after, *overlap, now);
+                self.take(step, trust_domain, stage, now)
             }
-            Origin::Plugged { dir, last } => {
-                if read_optional(&self.state_dir, ASKED)?.is_some() {
-                    remove(&self.state_dir, ASKED)?;
-                    return Err(RootError::NotOurs(dir.clone()));
-                }
-                self.reload(dir, last, now)
-            }
+            Origin::Plugged { dir, last } => self.reload(dir, last, now),
         }
+    }
+
+    /// Begins to replace the root if an operator asked for that by a file, and takes the file away.
+    fn obey(&self, now: SystemTime) -> Result<bool, RootError> {
+        let dir = &self.state_dir;
+        if read_optional(dir, ASKED)?.is_none() {
+            return Ok(false);
+        }
+        let begun = self.rotate(now);
+        // What could not be written is tried again; an answer is an answer.
+        if !matches!(begun, Err(RootError::File { .. })) {
+            remove(dir, ASKED)?;
+        }
+        let begun = begun?;
+        tracing::info!(begun, "an operator asked for a new root");
+        Ok(begun)
     }
 
     /// Begins to replace the root, though its life is not near its end. False if that is under way already.
@@ -239,6 +244,9 @@ impl Material {
             .map_err(|source| RootError::Unusable { dir: dir.to_owned(), source })
     }
 }
+
+/// An operator who wants another root makes this file (`touch`); it is gone when that has begun.
+const ASKED: &str = "rotate-root";
 
 /// The issuer that the files say, with the roots that its stage of rotation says.
 fn load(dir: &Path, stage: Stage, now: SystemTime) -> Result<Issuer, RootError> {
