@@ -1,7 +1,9 @@
 //! The node proxy, wired.
 
 use std::ffi::OsString;
+use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,11 +13,12 @@ use chassis::metrics::{Exposition, Registry, register_build, register_process};
 use chassis::ready::{Ready, Token};
 use chassis::run::{self, Options, Process, Workers};
 use chassis::{env, task};
-use mesh::Change;
+use mesh::{Change, View};
 use pki::SystemClock;
 use pki::ca_client::{Ask, CaClient};
-use pki::cache::CertificateCache;
+use pki::cache::{Authority, CertificateCache};
 use pki::control_plane::ControlPlane;
+use pki::own_authority::OwnAuthority;
 use pki::revocation::Revocations;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -23,20 +26,16 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 
 use crate::admin::{self, PodState, Sources};
-use crate::config::{self, Config};
+use crate::config::proxy_config::{Layered, MESH_FILE};
+use crate::config::{self, CertificateSource, Config, Mode, Ports, Session};
 use crate::dns::{self, Resolver, Zone};
 use crate::live::{self, Live};
 use crate::node::{CurrentView, LocalPods, Node};
 use crate::pods::client::{Client, Pending};
 use crate::pods::listeners::Opener;
 use crate::report::{DnsMetrics, NodeMetrics, Reporter};
+use crate::{local, pods};
 
-/// Where an operator asks, on the loopback only.
-const ADMIN_PORT: u16 = 15000;
-/// Where metrics are scraped.
-const METRICS_PORT: u16 = 15020;
-/// Where readiness is asked for.
-const READY_PORT: u16 = 15021;
 /// Where the name servers of this node are written.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -53,7 +52,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Sets everything up. What is returned lives until the drain is over.
 async fn start(process: Process) -> anyhow::Result<Workers> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let config = Config::read(&env::ProcessEnvironment, processors)?;
+    let mesh_file = mesh_file()?;
+    let strings = Layered::new(&env::ProcessEnvironment, mesh_file.as_deref())?;
+    let config = Config::read(&strings, processors)?;
+    match config.session {
+        Session::Usual => {}
+        Session::OnlyPostQuantum => pki::tls::agree_on_keys_by_post_quantum_means_only(),
+        Session::Tls12Too => pki::tls::also_speak_tls12(),
+    }
     let proxy = process.ready.register("proxy");
     let workers = Workers::start("ztunnel-worker", config.workers).context("cannot start the worker threads")?;
 
@@ -71,12 +77,15 @@ async fn start(process: Process) -> anyhow::Result<Workers> {
         resolver: Resolver::new(&servers, config.sockets.ipv6),
     });
 
+    let told = config.local.as_ref().map(local::read).transpose()?.unwrap_or_default();
+    let local = Arc::new(View::default().apply(told.clone()));
+    node.view.apply(told);
     let synced = follow_control_plane(&config, &node, &counted.node, &process);
     judge_open_connections(&node, &process);
     let opener = opener(&config, &node, &servers, counted.dns);
-    let handles = workers.handles().to_vec();
-    let client = Client::new(opener, handles, config.agent.clone(), process.ready.clone(), counted.node);
-    serve_operators(&node, client.pending(), Exposition::new(registry), &process).await?;
+    let (serving, pending) = serving(&config, opener, &workers, &process, counted.node);
+    let shown = Shown { local, config: config::shown(&strings) };
+    serve_operators(&config, &node, pending, shown, Exposition::new(registry), &process).await?;
 
     // No pod is served before the first view: everything would look like a stranger.
     let pods = process.clone();
@@ -87,9 +96,47 @@ async fn start(process: Process) -> anyhow::Result<Workers> {
             _deadline = signal.draining() => return Ok(()),
         }
         drop(proxy);
-        client.run(pods).await
+        serving.await
     });
     Ok(workers)
+}
+
+/// What the mesh says to all proxies, where that is mounted.
+fn mesh_file() -> anyhow::Result<Option<String>> {
+    match std::fs::read_to_string(MESH_FILE) {
+        Ok(text) => Ok(Some(text)),
+        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {MESH_FILE}")),
+    }
+}
+
+type Serving = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+
+/// Serves whom the proxy is for, to the end of the drain, once it is polled; and the pods that wait.
+fn serving(
+    config: &Config,
+    opener: Opener,
+    workers: &Workers,
+    process: &Process,
+    metrics: NodeMetrics,
+) -> (Serving, Pending) {
+    let (handles, process) = (workers.handles().to_vec(), process.clone());
+    let first = handles[0].clone();
+    match config.mode.clone() {
+        Mode::Dedicated(pod) => (Box::pin(pods::own::serve_one(opener, pod, first, process)), Pending::default()),
+        Mode::Shared(agent) => {
+            let own = config.own_pod().map(|pod| pods::own::serve_metrics(opener.clone(), pod, first, process.clone()));
+            let client = Client::new(opener, handles, agent, process.ready.clone(), metrics);
+            let pending = client.pending();
+            let both = async move {
+                if let Some(own) = own {
+                    task::spawn("own metrics", own).detach();
+                }
+                client.run(process).await
+            };
+            (Box::pin(both), pending)
+        }
+    }
 }
 
 /// What counts.
@@ -108,8 +155,21 @@ impl Counted {
 }
 
 fn certificates(config: &Config, process: &Process) -> anyhow::Result<CertificateCache> {
-    let authority = CaClient::new(config.ca.clone(), Ask::ForOthers, config.certificate_ttl)?;
-    let (certificates, mut driver) = CertificateCache::new(Arc::new(authority), Arc::new(SystemClock));
+    let authority: Arc<dyn Authority> = match &config.ca {
+        CertificateSource::Authority(ca) => {
+            let ask = match config.mode {
+                Mode::Shared(_) => Ask::ForOthers,
+                Mode::Dedicated(_) => Ask::ForItself,
+            };
+            Arc::new(CaClient::new((**ca).clone(), ask, config.certificate_ttl)?)
+        }
+        CertificateSource::Fake => {
+            tracing::warn!("FAKE_CA: pods are certified by this process itself, and no other believes that");
+            let clock = Arc::new(SystemClock);
+            Arc::new(OwnAuthority::new(&config.settings.trust_domain, config.certificate_ttl, clock)?)
+        }
+    };
+    let (certificates, mut driver) = CertificateCache::new(authority, Arc::new(SystemClock));
     if let Some(path) = config.revocations.clone() {
         let revocations = Revocations::of_file(&path);
         driver = driver.heeding(revocations.clone());
@@ -133,12 +193,22 @@ fn follow_control_plane(
     process: &Process,
 ) -> oneshot::Receiver<()> {
     let (first, synced) = oneshot::channel();
+    let Some(control_plane) = config.xds.clone() else {
+        tracing::info!("no control plane is asked: what is there is what the local state says");
+        // It is waited for at once.
+        let _kept = first.send(());
+        return synced;
+    };
     let sink = Sink { node: node.clone(), waiting: Some((process.ready.register("state manager"), first)) };
     let own = &config.own;
-    let named = xds::Node::ztunnel(own.ip, &own.pod, &own.namespace, &config.settings.node)
-        .with("CLUSTER_ID", &config.xds.cluster_id)
+    let known = xds::Node::ztunnel(own.ip, &own.pod, &own.namespace, &config.settings.node)
+        .with("CLUSTER_ID", &control_plane.cluster_id)
         .with("NETWORK", &config.settings.network);
-    let (control_plane, metrics) = (config.xds.clone(), Arc::new(metrics.clone()));
+    // What we know of ourselves is not to be talked over.
+    let besides = own.metadata.iter().filter(|(name, _)| !known.metadata.contains_key(name));
+    let named = besides.fold(known.clone(), |node, (name, text)| node.with(name, text));
+    let named = own.structured.iter().fold(named, |node, (name, value)| node.with_json(name, value.clone()));
+    let metrics = Arc::new(metrics.clone());
     process.vital("configuration", async move {
         xds::client::run(xds::client::Config::new(named), Dialled(control_plane), sink, metrics).await;
         Ok(())
@@ -197,14 +267,23 @@ fn opener(config: &Config, node: &Arc<Node>, servers: &[SocketAddr], metrics: Dn
         sockets: config.sockets.clone(),
         keep_source: config.keep_source,
         dns,
+        served: config.served,
         grace: config.grace,
     }
 }
 
+/// What the dump shows besides what changes.
+struct Shown {
+    local: Arc<View>,
+    config: serde_json::Value,
+}
+
 /// Health, metrics, and what an operator may ask.
 async fn serve_operators(
+    config: &Config,
     node: &Arc<Node>,
     pending: Pending,
+    shown: Shown,
     exposition: Exposition,
     process: &Process,
 ) -> anyhow::Result<()> {
@@ -214,7 +293,8 @@ async fn serve_operators(
         certificates: node.certificates.clone(),
         pods: Arc::new(move || pod_states(&pods, &pending)),
         reporter: node.reporter.clone(),
-        config: config::shown(&env::ProcessEnvironment),
+        local: shown.local,
+        config: shown.config,
     };
     let everywhere = |port: u16| async move {
         match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
@@ -222,10 +302,11 @@ async fn serve_operators(
             Err(_no_ipv6) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await,
         }
     };
-    let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, ADMIN_PORT)).await;
-    serve(admin, ADMIN_PORT, admin::routes(sources, process), process)?;
-    serve(everywhere(METRICS_PORT).await, METRICS_PORT, admin::metrics_routes(Arc::new(exposition)), process)?;
-    serve(everywhere(READY_PORT).await, READY_PORT, admin::ready_routes(Ready::clone(&process.ready)), process)?;
+    let Ports { admin: admin_port, metrics, ready } = config.ports;
+    let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, admin_port)).await;
+    serve(admin, admin_port, admin::routes(sources, process), process)?;
+    serve(everywhere(metrics).await, metrics, admin::metrics_routes(Arc::new(exposition)), process)?;
+    serve(everywhere(ready).await, ready, admin::ready_routes(Ready::clone(&process.ready)), process)?;
     Ok(())
 }
 

@@ -1,189 +1,31 @@
 //! What the environment says, parsed once, all mistakes told together.
 //!
-//! The names and defaults are Istio's. A key stands here once; the table in the documentation is
-//! printed from [`keys`].
+//! Rooms: `keys` (every variable, once; the table in the documentation is printed from [`keys()`]) ·
+//! [`proxy_config`] (what the mesh says to all proxies, below the environment) · `threads`.
+
+mod keys;
+pub mod proxy_config;
+mod threads;
+
+pub use keys::keys;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chassis::env::{self, Key, Mistakes, Reader, Row, Strings};
-use chassis::run::{GRACE, LOG_FORMAT, RUST_LOG, drain_time};
+use chassis::env::{self, Key, Mistakes, Reader, Strings};
+use chassis::run::{GRACE, drain_time};
 use hbone::limits::Limits;
 use pki::control_plane::{ControlPlane, Source};
 
 use crate::net::sockets::{Keepalive, Options};
 use crate::node::Settings;
+use crate::pods::protocol::Pod;
+use keys::*;
+use proxy_config::METADATA;
 
-const PROXY_MODE: Key<String> =
-    Key::new("PROXY_MODE", "shared", "shared", "Whom the proxy serves: the pods of its node, told by the node agent.");
-const XDS_ADDRESS: Key<String> = Key::new(
-    "XDS_ADDRESS",
-    "https://istiod.istio-system.svc:15012",
-    "address",
-    "The control plane. `https://` is put in front when there is no scheme.",
-);
-const CA_ADDRESS: Key<String> =
-    Key::new("CA_ADDRESS", "", "address", "The certificate authority; where XDS_ADDRESS says if not set.");
-const XDS_ROOT_CA: Key<String> = Key::new(
-    "XDS_ROOT_CA",
-    "/var/run/secrets/istio/root-cert.pem",
-    "path or PEM",
-    "The roots that the control plane's certificate must come from.",
-);
-const CA_ROOT_CA: Key<String> =
-    Key::new("CA_ROOT_CA", "", "path or PEM", "The same for the certificate authority; as XDS_ROOT_CA if not set.");
-const ALT_XDS_HOSTNAME: Key<String> =
-    Key::new("ALT_XDS_HOSTNAME", "", "hostname", "The name the control plane's certificate must have instead.");
-const ALT_CA_HOSTNAME: Key<String> =
-    Key::new("ALT_CA_HOSTNAME", "", "hostname", "The name the certificate authority's certificate must have instead.");
-const AUTH_TOKEN: Key<String> = Key::new(
-    "AUTH_TOKEN",
-    "/var/run/secrets/tokens/istio-token",
-    "path or token",
-    "The token that proves the proxy to the control plane. A file is read anew for each request.",
-);
-const CLUSTER_ID: Key<String> = Key::new("CLUSTER_ID", "", "text", "The cluster; as ISTIO_META_CLUSTER_ID if not set.");
-const ISTIO_META_CLUSTER_ID: Key<String> =
-    Key::new("ISTIO_META_CLUSTER_ID", "Kubernetes", "text", "The cluster, as the control plane names it.");
-const NETWORK: Key<String> = Key::new("NETWORK", "", "text", "The network this node is on.");
-const CLUSTER_DOMAIN: Key<String> =
-    Key::new("CLUSTER_DOMAIN", "cluster.local", "domain", "The DNS domain of the cluster's services.");
-const TRUST_DOMAIN: Key<String> = Key::new("TRUST_DOMAIN", "cluster.local", "domain", "The trust domain of the mesh.");
-const NODE_NAME: Key<String> = Key::new("NODE_NAME", "", "text", "The node, as Kubernetes names it.");
-const POD_NAME: Key<String> = Key::new("POD_NAME", "", "text", "The proxy's own pod.");
-const POD_NAMESPACE: Key<String> = Key::new("POD_NAMESPACE", "istio-system", "text", "The namespace of that.");
-const INSTANCE_IP: Key<IpAddr> = Key::new("INSTANCE_IP", "", "address", "The address of that.");
-const INPOD_UDS: Key<PathBuf> =
-    Key::new("INPOD_UDS", "/var/run/ztunnel/ztunnel.sock", "path", "The socket of the node agent.");
-const INPOD_PORT_REUSE: Key<bool> = Key::new(
-    "INPOD_PORT_REUSE",
-    "true",
-    "true or false",
-    "Listeners in pods share their ports, so that the next proxy can open its own before this one ends.",
-);
-const PACKET_MARK: Key<u32> = Key::new(
-    "PACKET_MARK",
-    "1337",
-    "number",
-    "The mark of the proxy's own sockets; 0 is none. The pods' rules know it.",
-);
-const SECRET_TTL: Key<Duration> = Key::new("SECRET_TTL", "24h", "duration", "Asked-for life of a certificate.");
-const CRL_PATH: Key<PathBuf> = Key::new("CRL_PATH", "", "path", "Revocation lists, PEM. Followed; none if empty.");
-const ZTUNNEL_WORKER_THREADS: Key<String> = Key::new(
-    "ZTUNNEL_WORKER_THREADS",
-    "",
-    "number or percent",
-    "Threads that move bytes. Without it: a quarter of the processors, two at least. 0: as many as processors.",
-);
-const CONNECTION_TERMINATION_DEADLINE: Key<Duration> = Key::new(
-    "CONNECTION_TERMINATION_DEADLINE",
-    "",
-    "duration",
-    "How long open connections may go on in a drain. Without it: a little less than the grace period.",
-);
-const ENABLE_ORIG_SRC: Key<bool> = Key::new(
-    "ENABLE_ORIG_SRC",
-    "",
-    "true or false",
-    "Applications see the address of their caller. Without it: wherever the kernel allows that.",
-);
-const IPV6_ENABLED: Key<bool> = Key::new("IPV6_ENABLED", "true", "true or false", "IPv6 is used where there is any.");
-const KEEPALIVE_ENABLED: Key<bool> =
-    Key::new("KEEPALIVE_ENABLED", "true", "true or false", "Silent connections are probed.");
-const KEEPALIVE_TIME: Key<Duration> = Key::new("KEEPALIVE_TIME", "180s", "duration", "Silence before the first probe.");
-const KEEPALIVE_INTERVAL: Key<Duration> = Key::new("KEEPALIVE_INTERVAL", "180s", "duration", "Between probes.");
-const KEEPALIVE_RETRIES: Key<u32> =
-    Key::new("KEEPALIVE_RETRIES", "9", "number", "Probes without an answer that end a connection.");
-const USER_TIMEOUT_ENABLED: Key<bool> = Key::new(
-    "USER_TIMEOUT_ENABLED",
-    "false",
-    "true or false",
-    "Data that nobody acknowledges ends a connection as silence does.",
-);
-const STREAM_WINDOW: Key<u32> =
-    Key::new("HTTP2_STREAM_WINDOW_SIZE", "4194304", "bytes", "What a tunnel's receiver grants its sender.");
-const CONNECTION_WINDOW: Key<u32> =
-    Key::new("HTTP2_CONNECTION_WINDOW_SIZE", "16777216", "bytes", "The same for all tunnels of a connection.");
-const FRAME_SIZE: Key<u32> = Key::new("HTTP2_FRAME_SIZE", "1048576", "bytes", "Largest frame of a tunnel.");
-const POOL_STREAMS: Key<usize> =
-    Key::new("POOL_MAX_STREAMS_PER_CONNECTION", "100", "number", "Tunnels in one connection.");
-const POOL_IDLE: Key<Duration> =
-    Key::new("POOL_UNUSED_RELEASE_TIMEOUT", "5m", "duration", "How long an unused connection for tunnels stays.");
-const DNS_CAPTURE: Key<bool> =
-    Key::new("ISTIO_META_DNS_CAPTURE", "true", "true or false", "DNS of the pods is answered by the proxy.");
-const DNS_PROXY_ADDR: Key<String> =
-    Key::new("DNS_PROXY_ADDR", "localhost:15053", "address", "Where that listens in each pod.");
-const PREFERRED_NAMESPACE: Key<String> = Key::new(
-    "PREFERED_SERVICE_NAMESPACE",
-    "",
-    "text",
-    "Of several services of one hostname the one of this namespace is meant.",
-);
-const LOCALHOST_APP_TUNNEL: Key<bool> =
-    Key::new("LOCALHOST_APP_TUNNEL", "true", "true or false", "Proxies behind this one are reached on the loopback.");
-const RESPONSE_BAGGAGE: Key<bool> =
-    Key::new("ENABLE_RESPONSE_BAGGAGE", "true", "true or false", "Callers are told which workload answered them.");
-const LOG_POLICY: Key<bool> =
-    Key::new("AUTHZ_POLICY_INFO_LOGGING", "false", "true or false", "Each decision of policy is logged at level info.");
-const FORCE_TUNNEL: Key<bool> = Key::new(
-    "FORCE_TUNNEL",
-    "false",
-    "true or false",
-    "Pods of one node are connected through tunnels, too. Decisions, log and metrics are the same without.",
-);
-
-/// Every key, for the documentation.
-pub fn keys() -> Vec<Row> {
-    vec![
-        PROXY_MODE.row,
-        XDS_ADDRESS.row,
-        CA_ADDRESS.row,
-        XDS_ROOT_CA.row,
-        CA_ROOT_CA.row,
-        ALT_XDS_HOSTNAME.row,
-        ALT_CA_HOSTNAME.row,
-        AUTH_TOKEN.row,
-        ISTIO_META_CLUSTER_ID.row,
-        CLUSTER_ID.row,
-        NETWORK.row,
-        CLUSTER_DOMAIN.row,
-        TRUST_DOMAIN.row,
-        NODE_NAME.row,
-        POD_NAME.row,
-        POD_NAMESPACE.row,
-        INSTANCE_IP.row,
-        INPOD_UDS.row,
-        INPOD_PORT_REUSE.row,
-        PACKET_MARK.row,
-        RUST_LOG.row,
-        LOG_FORMAT.row,
-        SECRET_TTL.row,
-        CRL_PATH.row,
-        ZTUNNEL_WORKER_THREADS.row,
-        GRACE.row,
-        CONNECTION_TERMINATION_DEADLINE.row,
-        ENABLE_ORIG_SRC.row,
-        IPV6_ENABLED.row,
-        KEEPALIVE_ENABLED.row,
-        KEEPALIVE_TIME.row,
-        KEEPALIVE_INTERVAL.row,
-        KEEPALIVE_RETRIES.row,
-        USER_TIMEOUT_ENABLED.row,
-        STREAM_WINDOW.row,
-        CONNECTION_WINDOW.row,
-        FRAME_SIZE.row,
-        POOL_STREAMS.row,
-        POOL_IDLE.row,
-        DNS_CAPTURE.row,
-        DNS_PROXY_ADDR.row,
-        PREFERRED_NAMESPACE.row,
-        LOCALHOST_APP_TUNNEL.row,
-        RESPONSE_BAGGAGE.row,
-        LOG_POLICY.row,
-        FORCE_TUNNEL.row,
-    ]
-}
+/// Where the control plane is when nobody says, outside of a cluster.
+const LOCAL_CONTROL_PLANE: &str = "https://localhost:15012";
 
 /// Every key with its value, for an operator to read. A token that is written out is left out.
 pub fn shown(strings: &dyn Strings) -> serde_json::Value {
@@ -196,30 +38,87 @@ pub fn shown(strings: &dyn Strings) -> serde_json::Value {
 /// The whole configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the view comes from.
-    pub xds: ControlPlane,
+    /// Whom the proxy serves.
+    pub mode: Mode,
+    /// Where the view comes from; none where all of it is `local`.
+    pub xds: Option<ControlPlane>,
+    /// What is in the view before anybody tells.
+    pub local: Option<Source>,
     /// Where certificates come from.
-    pub ca: ControlPlane,
+    pub ca: CertificateSource,
     /// Who the proxy is itself.
     pub own: Own,
     /// Asked-for life of a certificate.
     pub certificate_ttl: Duration,
     /// A file of revocation lists, if any are heeded.
     pub revocations: Option<PathBuf>,
-    /// The socket of the node agent.
-    pub agent: PathBuf,
+    /// What TLS sessions may be like.
+    pub session: Session,
     /// What connections care about.
     pub settings: Settings,
+    /// What is served in each pod.
+    pub served: Served,
     /// What sockets have in common.
     pub sockets: Options,
     /// Applications see the address of their caller; none: where the kernel allows it.
     pub keep_source: Option<bool>,
+    /// Where operators, Prometheus and the kubelet ask.
+    pub ports: Ports,
     /// Threads that move bytes.
     pub workers: usize,
     /// How long open connections may go on in a drain.
     pub grace: Duration,
     /// The DNS proxy; none where DNS is not captured.
     pub dns: Option<Dns>,
+}
+
+/// Whom the proxy serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The pods of its node, of which the agent at this socket tells.
+    Shared(PathBuf),
+    /// This one, in whose network namespace it runs itself.
+    Dedicated(Pod),
+}
+
+/// Where certificates come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// The certificate authority.
+    Authority(Box<ControlPlane>),
+    /// The process itself, for tests: nobody else believes it.
+    Fake,
+}
+
+/// What TLS sessions may be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// TLS 1.3, with post-quantum keys where the peer has them.
+    Usual,
+    /// TLS 1.3, with post-quantum keys or not at all.
+    OnlyPostQuantum,
+    /// TLS 1.2 as well.
+    Tls12Too,
+}
+
+/// What is served in each pod, besides DNS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// What is redirected.
+    pub redirected: bool,
+    /// SOCKS5.
+    pub socks5: bool,
+}
+
+/// Ports of the process itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// Where an operator asks, on the loopback only.
+    pub admin: u16,
+    /// Where metrics are scraped.
+    pub metrics: u16,
+    /// Where readiness is asked for.
+    pub ready: u16,
 }
 
 /// Who the proxy is itself.
@@ -229,8 +128,14 @@ pub struct Own {
     pub pod: String,
     /// Namespace of that.
     pub namespace: String,
+    /// Service account of that, if it is known.
+    pub service_account: Option<String>,
     /// Address of that.
     pub ip: Option<IpAddr>,
+    /// What it says of itself to the control plane besides, as text.
+    pub metadata: Vec<(String, String)>,
+    /// The same, as JSON.
+    pub structured: Vec<(String, serde_json::Value)>,
 }
 
 /// The DNS proxy of each pod.
@@ -248,37 +153,136 @@ impl Config {
     /// Reads everything, or tells every mistake.
     pub fn read(strings: &dyn Strings, processors: usize) -> Result<Self, Mistakes> {
         let mut reader = Reader::new(strings);
-        let mode = reader.read(&PROXY_MODE);
-        if mode != "shared" {
-            reader.mistake(PROXY_MODE.row.name, &mode, "only `shared` is there");
-        }
-        let (xds, ca) = control_planes(&mut reader);
+        let mode = mode(&mut reader);
+        let local = local(&mut reader);
+        let (xds, ca) = control_planes(&mut reader, local.is_some());
         let ipv6 = reader.read(&IPV6_ENABLED);
         let grace = reader.read(&GRACE).0;
         let config = Self {
             xds,
+            local,
             ca,
-            own: Own {
-                pod: reader.read(&POD_NAME),
-                namespace: reader.read(&POD_NAMESPACE),
-                ip: reader.optional(&INSTANCE_IP),
-            },
+            own: own(&mut reader),
             certificate_ttl: reader.read(&SECRET_TTL),
             revocations: reader.optional(&CRL_PATH),
-            agent: reader.read(&INPOD_UDS),
-            settings: settings(&mut reader),
-            sockets: sockets(&mut reader, ipv6),
-            keep_source: reader.optional(&ENABLE_ORIG_SRC),
-            workers: workers(&mut reader, processors),
+            session: session(&mut reader),
+            settings: settings(&mut reader, &mode),
+            served: Served { redirected: reader.read(&ENABLE_PROXY), socks5: reader.read(&UNSTABLE_ENABLE_SOCKS5) },
+            sockets: sockets(&mut reader, &mode, ipv6),
+            // Without an agent nobody makes the rules that lead the answers back.
+            keep_source: reader
+                .optional(&ENABLE_ORIG_SRC)
+                .or_else(|| matches!(mode, Mode::Dedicated(_)).then_some(false)),
+            ports: Ports {
+                admin: reader.read(&ADMIN_PORT),
+                metrics: reader.read(&STATS_PORT),
+                ready: reader.read(&READINESS_PORT),
+            },
+            workers: threads::workers(&mut reader, processors),
             grace: reader.optional(&CONNECTION_TERMINATION_DEADLINE).unwrap_or_else(|| drain_time(grace)),
             dns: dns(&mut reader, ipv6),
+            mode,
         };
         reader.finish()?;
         Ok(config)
     }
+
+    /// The proxy's own pod, where enough is known of it to be somebody in the mesh.
+    pub fn own_pod(&self) -> Option<Pod> {
+        let service_account = self.own.service_account.as_deref()?;
+        let named = !self.own.pod.is_empty() && !self.own.namespace.is_empty();
+        named.then(|| Pod {
+            uid: OWN_POD_UID.into(),
+            name: self.own.pod.as_str().into(),
+            namespace: self.own.namespace.as_str().into(),
+            service_account: service_account.into(),
+        })
+    }
 }
 
-fn control_planes(reader: &mut Reader<'_>) -> (ControlPlane, ControlPlane) {
+/// What stands for the uid of the proxy's own pod, which it is not told.
+const OWN_POD_UID: &str = "ztunnel";
+
+fn mode(reader: &mut Reader<'_>) -> Mode {
+    let shared = Mode::Shared(reader.read(&INPOD_UDS));
+    match reader.read(&PROXY_MODE).as_str() {
+        "shared" => shared,
+        "dedicated" => {
+            let text = reader.required(&PROXY_WORKLOAD_INFO).unwrap_or_default();
+            let parts: Vec<&str> = text.split('/').collect();
+            match parts[..] {
+                [namespace, name, account] if parts.iter().all(|part| !part.is_empty()) => Mode::Dedicated(Pod {
+                    uid: name.into(),
+                    name: name.into(),
+                    namespace: namespace.into(),
+                    service_account: account.into(),
+                }),
+                _ if text.is_empty() => shared,
+                _ => {
+                    let expected = "expected <namespace>/<name>/<service account>";
+                    reader.mistake(PROXY_WORKLOAD_INFO.row.name, &text, expected);
+                    shared
+                }
+            }
+        }
+        other => {
+            reader.mistake(PROXY_MODE.row.name, other, "expected shared or dedicated");
+            shared
+        }
+    }
+}
+
+fn local(reader: &mut Reader<'_>) -> Option<Source> {
+    let (text, path) = (reader.optional(&LOCAL_XDS), reader.optional(&LOCAL_XDS_PATH));
+    if let (Some(_), Some(path)) = (&text, &path) {
+        reader.mistake(LOCAL_XDS_PATH.row.name, &path.to_string_lossy(), "LOCAL_XDS is set too; set one of them");
+    }
+    text.map(Source::Literal).or_else(|| path.map(Source::File))
+}
+
+fn own(reader: &mut Reader<'_>) -> Own {
+    const AS_JSON: &str = "ISTIO_METAJSON_";
+    let stripped = |reader: &Reader<'_>, prefix: &str| -> Vec<(String, String)> {
+        let named = reader.with_prefix(prefix).into_iter();
+        named.map(|(name, value)| (name[prefix.len()..].to_owned(), value)).collect()
+    };
+    let mut structured = Vec::new();
+    for (name, text) in stripped(reader, AS_JSON) {
+        match serde_json::from_str(&text) {
+            Ok(value) => structured.push((name, value)),
+            Err(error) => reader.mistake(&format!("{AS_JSON}{name}"), &text, &format!("expected JSON: {error}")),
+        }
+    }
+    Own {
+        pod: reader.read(&POD_NAME),
+        namespace: reader.read(&POD_NAMESPACE),
+        service_account: reader.optional(&SERVICE_ACCOUNT),
+        ip: reader.optional(&INSTANCE_IP),
+        metadata: stripped(reader, METADATA),
+        structured,
+    }
+}
+
+fn session(reader: &mut Reader<'_>) -> Session {
+    let tls12 = reader.read(&TLS12_ENABLED);
+    match reader.optional(&COMPLIANCE_POLICY).as_deref() {
+        None if tls12 => Session::Tls12Too,
+        None => Session::Usual,
+        Some("pqc") => {
+            if tls12 {
+                reader.mistake(TLS12_ENABLED.row.name, "true", "TLS 1.2 has no post-quantum keys, which pqc asks for");
+            }
+            Session::OnlyPostQuantum
+        }
+        Some(other) => {
+            // Going on without would be weaker than what was asked for.
+            reader.mistake(COMPLIANCE_POLICY.row.name, other, "the only policy that can be kept here is pqc");
+            Session::Usual
+        }
+    }
+}
+
+fn control_planes(reader: &mut Reader<'_>, is_local: bool) -> (Option<ControlPlane>, CertificateSource) {
     let address = |reader: &mut Reader<'_>, key: &Key<String>, text: String| {
         let text = if text.contains("://") { text } else { format!("https://{text}") };
         text.parse().unwrap_or_else(|_| {
@@ -286,8 +290,14 @@ fn control_planes(reader: &mut Reader<'_>) -> (ControlPlane, ControlPlane) {
             http::Uri::default()
         })
     };
-    let xds_address = reader.read(&XDS_ADDRESS);
-    let ca_address = reader.optional(&CA_ADDRESS).unwrap_or_else(|| xds_address.clone());
+    let in_cluster = reader.optional(&KUBERNETES_SERVICE_HOST).is_some();
+    let by_default = if in_cluster { XDS_ADDRESS.row.default } else { LOCAL_CONTROL_PLANE };
+    let xds_address = reader.optional(&XDS_ADDRESS);
+    let ca_address = reader.optional(&CA_ADDRESS).or_else(|| xds_address.clone()).unwrap_or_else(|| by_default.into());
+    let xds_address = match xds_address {
+        None if is_local => None,
+        given => Some(given.unwrap_or_else(|| by_default.into())),
+    };
     let xds_roots = reader.read(&XDS_ROOT_CA);
     let ca_roots = reader.optional(&CA_ROOT_CA).unwrap_or_else(|| xds_roots.clone());
     let token = Source::of(reader.read(&AUTH_TOKEN));
@@ -296,29 +306,36 @@ fn control_planes(reader: &mut Reader<'_>) -> (ControlPlane, ControlPlane) {
         let named = reader.with_prefix(prefix).into_iter();
         named.map(|(name, value)| (name[prefix.len()..].to_ascii_lowercase(), value)).collect()
     };
-    let xds = ControlPlane {
-        address: address(reader, &XDS_ADDRESS, xds_address),
-        roots: Source::of(xds_roots),
+    let xds = xds_address.map(|text| ControlPlane {
+        address: address(reader, &XDS_ADDRESS, text),
+        roots: Source::of_roots(xds_roots),
         token: Some(token.clone()),
         cluster_id: cluster_id.clone(),
         alternative_hostname: reader.optional(&ALT_XDS_HOSTNAME),
         headers: headers(reader, "XDS_HEADER_"),
-    };
+    });
+    if reader.read(&FAKE_CA) {
+        return (xds, CertificateSource::Fake);
+    }
     let ca = ControlPlane {
         address: address(reader, &CA_ADDRESS, ca_address),
-        roots: Source::of(ca_roots),
+        roots: Source::of_roots(ca_roots),
         token: Some(token),
         cluster_id,
         alternative_hostname: reader.optional(&ALT_CA_HOSTNAME),
         headers: headers(reader, "CA_HEADER_"),
     };
-    (xds, ca)
+    (xds, CertificateSource::Authority(Box::new(ca)))
 }
 
-fn settings(reader: &mut Reader<'_>) -> Settings {
+fn settings(reader: &mut Reader<'_>, mode: &Mode) -> Settings {
+    let node = match mode {
+        Mode::Shared(_) => reader.required(&NODE_NAME),
+        Mode::Dedicated(_) => reader.optional(&NODE_NAME),
+    };
     Settings {
         network: reader.read(&NETWORK).into(),
-        node: reader.required(&NODE_NAME).unwrap_or_default().into(),
+        node: node.unwrap_or_default().into(),
         trust_domain: reader.read(&TRUST_DOMAIN).into(),
         force_tunnel: reader.read(&FORCE_TUNNEL),
         tunnel_to_localhost: reader.read(&LOCALHOST_APP_TUNNEL),
@@ -335,32 +352,24 @@ fn settings(reader: &mut Reader<'_>) -> Settings {
     }
 }
 
-fn sockets(reader: &mut Reader<'_>, ipv6: bool) -> Options {
+fn sockets(reader: &mut Reader<'_>, mode: &Mode, ipv6: bool) -> Options {
+    // A mark needs a right that a proxy of one pod has no other use for.
+    let mark = match mode {
+        Mode::Shared(_) => Some(reader.read(&PACKET_MARK)),
+        Mode::Dedicated(_) => reader.optional(&PACKET_MARK),
+    };
     let keepalive = Keepalive {
         time: reader.read(&KEEPALIVE_TIME),
         interval: reader.read(&KEEPALIVE_INTERVAL),
         retries: reader.read(&KEEPALIVE_RETRIES),
     };
     Options {
-        mark: Some(reader.read(&PACKET_MARK)).filter(|mark| *mark != 0),
+        mark: mark.filter(|mark| *mark != 0),
         share_ports: reader.read(&INPOD_PORT_REUSE),
         ipv6,
         keepalive: reader.read(&KEEPALIVE_ENABLED).then_some(keepalive),
         user_timeout: reader.read(&USER_TIMEOUT_ENABLED),
     }
-}
-
-fn workers(reader: &mut Reader<'_>, processors: usize) -> usize {
-    let quarter = processors.div_ceil(4).max(2);
-    let Some(text) = reader.optional(&ZTUNNEL_WORKER_THREADS) else { return quarter };
-    let count = match text.strip_suffix('%') {
-        Some(percent) => percent.parse::<usize>().ok().map(|percent| (processors * percent).div_ceil(100).max(1)),
-        None => text.parse().ok().map(|count| if count == 0 { processors } else { count }),
-    };
-    count.unwrap_or_else(|| {
-        reader.mistake(ZTUNNEL_WORKER_THREADS.row.name, &text, "expected a number or a percentage");
-        quarter
-    })
 }
 
 fn dns(reader: &mut Reader<'_>, ipv6: bool) -> Option<Dns> {

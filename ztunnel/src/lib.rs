@@ -11,6 +11,7 @@
 //! | [`app`] | wiring: the whole process on one screen |
 //! | [`config`] | what the environment says, parsed once |
 //! | [`node`] | what every connection may use: view, certificates, pools, report |
+//! | [`local`] | a mesh that a file tells of |
 //! | [`outbound`] | what a pod sends: decide, connect, relay |
 //! | [`inbound`] | what is sent to a pod: admit, connect, relay |
 //! | [`connection`] | the words in which a connection is described and its end is told |
@@ -36,6 +37,7 @@ pub mod dns;
 pub mod inbound;
 pub mod limits;
 pub mod live;
+pub mod local;
 pub mod net;
 pub mod node;
 pub mod outbound;

@@ -14,6 +14,10 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// in a rolling update; with three, a caller waits for at most three connects of 10 s.
 pub const WAYPOINT_REPLICAS_TRIED_MAX: usize = 3;
 
+/// How long an application on the loopback may take to say what it wants by SOCKS5, and to take an
+/// answer of ten bytes. It is in the same pod; more than a busy machine needs holds memory for nobody.
+pub const SOCKS5_DEADLINE: Duration = Duration::from_secs(10);
+
 /// How long the TLS handshake of a tunnel that we open may take. Two round trips; a peer that
 /// accepts and then says nothing is to be noticed within 5 s of the first connection.
 pub const TLS_CONNECT_DEADLINE: Duration = Duration::from_millis(4500);

@@ -33,7 +33,12 @@ pub enum Source {
     File(PathBuf),
     /// Given as it is.
     Literal(String),
+    /// The roots that this machine trusts, for a control plane with a public certificate.
+    System,
 }
+
+/// How [`Source::System`] is written.
+const SYSTEM: &str = "SYSTEM";
 
 impl Source {
     /// What a text of the configuration means: the file of that path, or itself.
@@ -41,6 +46,11 @@ impl Source {
         let is_path =
             !text.contains('\n') && (text.starts_with('/') || text.starts_with('.') || Path::new(&text).exists());
         if is_path { Self::File(text.into()) } else { Self::Literal(text) }
+    }
+
+    /// The same for roots, which may be `SYSTEM`.
+    pub fn of_roots(text: String) -> Self {
+        if text == SYSTEM { Self::System } else { Self::of(text) }
     }
 }
 
@@ -104,6 +114,8 @@ impl Source {
     fn read(&self) -> Result<String, ControlPlaneError> {
         match self {
             Self::Literal(text) => Ok(text.clone()),
+            // The text stands for them, so they are read once: packages replace them, rotations do not.
+            Self::System => Ok(SYSTEM.to_owned()),
             Self::File(path) => {
                 read(path).map_err(|source| ControlPlaneError::Unreadable { path: path.clone(), source })
             }
@@ -206,7 +218,7 @@ impl Connector {
         let last = made.take();
         let fresh = self.roots.read().and_then(|roots| match &last {
             Some(last) if last.roots == roots => Ok(Made { roots, config: Arc::clone(&last.config) }),
-            _ => config_of(&roots).map(|config| Made { roots, config }),
+            _ => self.trusted(&roots).and_then(config_of).map(|config| Made { roots, config }),
         });
         let now = match (fresh, last) {
             (Ok(fresh), _) => fresh,
@@ -218,14 +230,29 @@ impl Connector {
         };
         Ok(Arc::clone(&made.insert(now).config))
     }
+
+    fn trusted(&self, roots: &str) -> Result<RootCertStore, ControlPlaneError> {
+        let unusable = |reason: &dyn ToString| ControlPlaneError::Roots(reason.to_string());
+        let mut store = RootCertStore::empty();
+        if self.roots == Source::System {
+            let found = rustls_native_certs::load_native_certs();
+            store.add_parsable_certificates(found.certs);
+            if store.is_empty() {
+                let reasons: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
+                let reason = format!("this machine trusts no roots ({}); install ca-certificates", reasons.join("; "));
+                return Err(ControlPlaneError::Roots(reason));
+            }
+            return Ok(store);
+        }
+        for root in chain::parse_pem(roots).map_err(|e| unusable(&e))? {
+            store.add(root.der).map_err(|e| unusable(&e))?;
+        }
+        Ok(store)
+    }
 }
 
-fn config_of(roots: &str) -> Result<Arc<rustls::ClientConfig>, ControlPlaneError> {
+fn config_of(store: RootCertStore) -> Result<Arc<rustls::ClientConfig>, ControlPlaneError> {
     let unusable = |reason: &dyn ToString| ControlPlaneError::Roots(reason.to_string());
-    let mut store = RootCertStore::empty();
-    for root in chain::parse_pem(roots).map_err(|e| unusable(&e))? {
-        store.add(root.der).map_err(|e| unusable(&e))?;
-    }
     let mut config = rustls::ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
         .with_protocol_versions(&[&TLS13])
         .map_err(|e| unusable(&e))?

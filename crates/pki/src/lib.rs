@@ -7,7 +7,7 @@
 //! a tunnel's handshake) · [`schedule`] (pure: which certificate next, and when) · [`cache`]
 //! (drives the schedule) · [`control_plane`] (a channel to it, with its credentials) ·
 //! [`ca_client`] and [`ca_server`] (both ends of the certificate RPC) · [`issue`] (a request
-//! becomes a certificate) · [`limits`].
+//! becomes a certificate) · [`own_authority`] (for tests without a control plane) · [`limits`].
 //!
 //! A [`verify::Peer`] is made by a completed handshake and by nothing else: no identity is
 //! believed that a verifier did not produce.
@@ -22,6 +22,7 @@ pub mod control_plane;
 pub mod csr;
 pub mod issue;
 pub mod limits;
+pub mod own_authority;
 pub mod revocation;
 pub mod schedule;
 pub mod tls;

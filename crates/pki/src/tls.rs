@@ -1,12 +1,12 @@
 //! The two ends of a tunnel's handshake.
 //!
-//! TLS 1.3 only, both sides prove themselves, ALPN is `h2`, AES-128-GCM first where the peer agrees,
+//! TLS 1.3 only (1.2 for old peers where an operator says so), both sides prove themselves, ALPN is `h2`, AES-128-GCM first where the peer agrees,
 //! post-quantum key exchange first with fallback. No SNI, no resumption, no early data: each
 //! connection is checked against the roots of now. Deadlines are the caller's.
 
 mod stream;
 
-pub use stream::Stream;
+pub use stream::{Stream, is_revocation};
 
 use crate::{
     certificate::WorkloadCertificate,
@@ -15,17 +15,20 @@ use crate::{
 };
 use mesh::Identity;
 use rustls::{
-    CommonState, SignatureScheme,
+    CommonState, SignatureScheme, SupportedProtocolVersion,
     client::{ResolvesClientCert, Resumption},
     crypto::{CryptoProvider, aws_lc_rs},
     server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
-    version::TLS13,
+    version::{TLS12, TLS13},
 };
 use rustls_pki_types::ServerName;
 use std::{
     net::Ipv4Addr,
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::SystemTime,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -39,22 +42,53 @@ pub type ServerStream<IO> = Stream<tokio_rustls::server::TlsStream<IO>>;
 /// A tunnel as its client holds it.
 pub type ClientStream<IO> = Stream<tokio_rustls::client::TlsStream<IO>>;
 
+/// Whether keys are agreed on by post-quantum means only. Read once, with the first handshake.
+static ONLY_POST_QUANTUM: AtomicBool = AtomicBool::new(false);
+
+/// From here on this process agrees on keys by X25519MLKEM768 only, with tunnels and with its control
+/// plane, and refuses peers that do not have it. To be said before the first certificate is asked for.
+pub fn agree_on_keys_by_post_quantum_means_only() {
+    ONLY_POST_QUANTUM.store(true, Ordering::SeqCst);
+}
+
+/// Whether tunnels may also be of TLS 1.2. Read once, as the above.
+static TLS12_TOO: AtomicBool = AtomicBool::new(false);
+
+/// From here on this process also makes tunnels of TLS 1.2 (ECDHE and AES-GCM only) with peers that
+/// have no 1.3; with others nothing changes. To be said before the first certificate is asked for.
+pub fn also_speak_tls12() {
+    TLS12_TOO.store(true, Ordering::SeqCst);
+}
+
+pub(crate) fn speaks_tls12() -> bool {
+    TLS12_TOO.load(Ordering::SeqCst)
+}
+
+/// The versions of a tunnel.
+fn versions() -> &'static [&'static SupportedProtocolVersion] {
+    static USUAL: [&SupportedProtocolVersion; 1] = [&TLS13];
+    static BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+    if speaks_tls12() { &BOTH } else { &USUAL }
+}
+
 /// What both ends agree on. AES-128-GCM is first for its speed; it is as far from being broken as
 /// the P-256 keys that authenticate the session.
 pub(crate) static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
-    Arc::new(CryptoProvider {
-        cipher_suites: vec![
-            aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
-            aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
-        ],
-        kx_groups: vec![
-            aws_lc_rs::kx_group::X25519MLKEM768,
-            aws_lc_rs::kx_group::X25519,
-            aws_lc_rs::kx_group::SECP256R1,
-            aws_lc_rs::kx_group::SECP384R1,
-        ],
-        ..aws_lc_rs::default_provider()
-    })
+    let mut kx_groups = vec![aws_lc_rs::kx_group::X25519MLKEM768];
+    if !ONLY_POST_QUANTUM.load(Ordering::SeqCst) {
+        kx_groups.extend([aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1, aws_lc_rs::kx_group::SECP384R1]);
+    }
+    let mut cipher_suites =
+        vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256, aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384];
+    if speaks_tls12() {
+        cipher_suites.extend([
+            aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+            aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        ]);
+    }
+    Arc::new(CryptoProvider { cipher_suites, kx_groups, ..aws_lc_rs::default_provider() })
 });
 
 /// Why no tunnel came to be.
@@ -106,8 +140,8 @@ pub fn server_config(certificate: &WorkloadCertificate) -> Arc<ServerEnd> {
 pub fn server_config_at(certificate: &WorkloadCertificate, clock: Arc<dyn Clock>) -> ServerEnd {
     let mut config =
         rustls::ServerConfig::builder_with_details(Arc::clone(&PROVIDER), Arc::new(TlsTime(Arc::clone(&clock))))
-            .with_protocol_versions(&[&TLS13])
-            .expect("our cipher suites are those of TLS 1.3")
+            .with_protocol_versions(versions())
+            .expect("our cipher suites are those of these versions")
             .with_client_cert_verifier(Arc::new(ClientVerifier::new(certificate)))
             .with_cert_resolver(Arc::new(Unexpired::new(certificate, Arc::clone(&clock))));
     config.alpn_protocols = vec![ALPN.to_vec()];
@@ -127,8 +161,8 @@ pub fn client_config(certificate: &WorkloadCertificate, expected: &[Identity]) -
 pub fn client_config_at(certificate: &WorkloadCertificate, expected: &[Identity], clock: Arc<dyn Clock>) -> ClientEnd {
     let mut config =
         rustls::ClientConfig::builder_with_details(Arc::clone(&PROVIDER), Arc::new(TlsTime(Arc::clone(&clock))))
-            .with_protocol_versions(&[&TLS13])
-            .expect("our cipher suites are those of TLS 1.3")
+            .with_protocol_versions(versions())
+            .expect("our cipher suites are those of these versions")
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(certificate, expected)))
             .with_client_cert_resolver(Arc::new(Unexpired::new(certificate, Arc::clone(&clock))));

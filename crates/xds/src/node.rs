@@ -1,7 +1,7 @@
 //! What a client says of itself in the first request of each kind. It is a claim, not a proof:
 //! the server compares it with the identity that the caller authenticated as.
 
-use prost_types::{Struct, Value, value};
+use prost_types::{ListValue, Struct, Value, value};
 use std::{collections::BTreeMap, net::IpAddr};
 
 /// A proxy, by its own account.
@@ -13,6 +13,8 @@ pub struct Node {
     pub cluster: String,
     /// Its metadata, as far as it is text: NAME, NAMESPACE, NODE_NAME, SERVICE_ACCOUNT, …
     pub metadata: BTreeMap<String, String>,
+    /// What else it says that is not text (`ISTIO_METAJSON_*`). Told, and not listened to.
+    pub structured: BTreeMap<String, serde_json::Value>,
 }
 
 impl Node {
@@ -33,6 +35,7 @@ impl Node {
             id: format!("{kind}~{ip}~{pod}.{namespace}~{namespace}.svc.{domain}"),
             cluster: String::new(),
             metadata: metadata.into_iter().map(|(key, text)| (key.into(), text.into())).collect(),
+            structured: BTreeMap::new(),
         }
     }
 
@@ -45,6 +48,13 @@ impl Node {
     #[must_use]
     pub fn with(mut self, key: &str, text: &str) -> Self {
         self.metadata.insert(key.into(), text.into());
+        self
+    }
+
+    /// The same with one more metadata entry of any shape (`ISTIO_METAJSON_*` without its prefix).
+    #[must_use]
+    pub fn with_json(mut self, key: &str, value: serde_json::Value) -> Self {
+        self.structured.insert(key.into(), value);
         self
     }
 
@@ -65,7 +75,10 @@ impl Node {
 
     pub(crate) fn to_wire(&self) -> proto::discovery::Node {
         let text = |text: &String| Value { kind: Some(value::Kind::StringValue(text.clone())) };
-        let fields = self.metadata.iter().map(|(key, value)| (key.clone(), text(value))).collect();
+        let texts = self.metadata.iter().map(|(key, value)| (key.clone(), text(value)));
+        // What both name is what the proxy itself knows best, and that is text.
+        let structured = self.structured.iter().map(|(key, json)| (key.clone(), value_of(json)));
+        let fields = structured.chain(texts).collect();
         proto::discovery::Node { id: self.id.clone(), cluster: self.cluster.clone(), metadata: Some(Struct { fields }) }
     }
 
@@ -75,6 +88,40 @@ impl Node {
             _ => None,
         };
         let metadata = node.metadata.unwrap_or_default().fields.into_iter().filter_map(text).collect();
-        Self { id: node.id, cluster: node.cluster, metadata }
+        Self { id: node.id, cluster: node.cluster, metadata, structured: BTreeMap::new() }
+    }
+}
+
+fn value_of(json: &serde_json::Value) -> Value {
+    let kind = match json {
+        serde_json::Value::Null => value::Kind::NullValue(0),
+        serde_json::Value::Bool(flag) => value::Kind::BoolValue(*flag),
+        serde_json::Value::Number(number) => value::Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        serde_json::Value::String(text) => value::Kind::StringValue(text.clone()),
+        serde_json::Value::Array(list) => {
+            value::Kind::ListValue(ListValue { values: list.iter().map(value_of).collect() })
+        }
+        serde_json::Value::Object(map) => value::Kind::StructValue(Struct {
+            fields: map.iter().map(|(key, json)| (key.clone(), value_of(json))).collect(),
+        }),
+    };
+    Value { kind: Some(kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_says_of_itself_goes_over_the_wire_as_text_or_in_its_shape() {
+        let node = Node::ztunnel(None, "z1", "istio-system", "n1")
+            .with("TEAM", "a")
+            .with_json("LABELS", serde_json::json!({ "app": "ztunnel", "n": [1, true, null] }))
+            .with_json("NAME", serde_json::json!(3));
+        let wire = node.to_wire();
+        let fields = wire.metadata.clone().expect("metadata").fields;
+        assert_eq!(fields["LABELS"], value_of(&serde_json::json!({ "app": "ztunnel", "n": [1, true, null] })));
+        let read = Node::of_wire(wire);
+        assert_eq!(read.metadata, node.metadata, "text stays text, and wins");
     }
 }

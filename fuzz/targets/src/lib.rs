@@ -32,6 +32,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "xds_response", run: configuration::response, seeds: configuration::response_seeds },
     Target { name: "xds_request", run: configuration::request, seeds: configuration::request_seeds },
     Target { name: "zds", run: node::zds, seeds: node::zds_seeds },
+    Target { name: "socks5", run: node::socks5, seeds: node::socks5_seeds },
+    Target { name: "local_state", run: node::local_state, seeds: node::local_state_seeds },
     Target { name: "cni", run: node::cni, seeds: node::cni_seeds },
     Target { name: "dns_query", run: dns::query, seeds: dns::query_seeds },
     Target { name: "dns_answer", run: dns::answer, seeds: dns::answer_seeds },

@@ -1,8 +1,62 @@
-//! What the parts of a node say to each other: the agent to the proxy, the CNI plugin to the agent.
+//! What the parts of a node say to each other: the agent to the proxy, the CNI plugin to the agent, an
+//! application to the proxy, and an operator.
 
-use mesh::Str;
-use std::{fs::File, os::fd::AsFd, os::fd::OwnedFd};
-use ztunnel::pods::protocol::{self, Pod, Request};
+use mesh::{Str, View};
+use std::{
+    fs::File,
+    os::fd::{AsFd, OwnedFd},
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+use ztunnel::{
+    local,
+    outbound::socks5::{self, Target},
+    pods::protocol::{self, Pod, Request},
+};
+
+/// Whatever an application says; what it asks for is a name that can be asked for, or an address.
+pub(crate) fn socks5(input: &[u8]) {
+    let mut answered = Vec::new();
+    let mut stream = tokio::io::join(input, &mut answered);
+    let asked = pin!(socks5::asked(&mut stream)).poll(&mut Context::from_waker(Waker::noop()));
+    let Poll::Ready(asked) = asked else { panic!("all that there will be was there") };
+    if let Ok(Target::Name(name, _)) = &asked {
+        assert!(!name.is_empty() && name.len() < 256 && name.is_ascii());
+    }
+    assert!(answered.len() <= 12, "more is answered than there is to say");
+}
+
+pub(crate) fn socks5_seeds() -> Vec<Vec<u8>> {
+    [
+        &[5, 1, 0, 5, 1, 0, 1, 10, 0, 0, 1, 0, 80][..],
+        &[5, 2, 0, 2, 5, 1, 0, 4, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 187],
+        b"\x05\x01\x00\x05\x01\x00\x03\x08web.shop\x00\x50",
+        &[5, 1, 2],
+        &[5, 1, 0, 5, 3, 0, 1],
+    ]
+    .map(<[u8]>::to_vec)
+    .to_vec()
+}
+
+/// Whatever a local state says; what is understood can be a view.
+pub(crate) fn local_state(input: &[u8]) {
+    if let Ok(changes) = local::parse(super::text(input)) {
+        let _view = View::default().apply(changes);
+    }
+}
+
+pub(crate) fn local_state_seeds() -> Vec<Vec<u8>> {
+    let text = "
+workloads:
+- {uid: a, name: a, namespace: b, workloadIps: [10.0.0.1], protocol: HBONE, services: {b/c: {80: 8080}}, capacity: 2}
+- {uid: d, waypoint: {destination: b/c, hboneMtlsPort: 15008}, applicationTunnel: {protocol: PROXY}}
+services:
+- {namespace: b, hostname: c, vips: [/10.1.0.1], cidrVips: [/10.2.0.0/16], ports: {80: 0}, ipFamilies: Dual}
+policies:
+- {name: p, namespace: b, scope: Global, action: Deny, rules: [[[{namespaces: [{Exact: a}, Presence], sourceIps: [10.0.0.0/8]}]]]}
+";
+    vec![text.into(), b"workloads: [{uid: a}]".to_vec(), b"{}".to_vec()]
+}
 
 /// A descriptor, as one comes with a message.
 fn descriptor() -> OwnedFd {

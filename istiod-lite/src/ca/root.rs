@@ -148,6 +148,11 @@ impl Root {
     /// Does what is due: reads a plugged-in CA again, or takes the next step of a rotation. True if
     /// the issuer changed. On an error the issuer stays as it is. To be called every few seconds.
     pub fn tick(&self, now: SystemTime) -> Result<bool, RootError> {
+        let begun = self.obey(now)?;
+        Ok(self.proceed(now)? || begun)
+    }
+
+    fn proceed(&self, now: SystemTime) -> Result<bool, RootError> {
         let mut origin = self.origin();
         match &mut *origin {
             Origin::Own { trust_domain, overlap, stage } => {
@@ -159,6 +164,22 @@ impl Root {
             Origin::Plugged { dir, last } => self.reload(dir, last, now),
             Origin::Kept => Ok(false),
         }
+    }
+
+    /// Begins to replace the root if an operator asked for that by a file, and takes the file away.
+    fn obey(&self, now: SystemTime) -> Result<bool, RootError> {
+        let dir = &self.state_dir;
+        if read_optional(dir, ASKED)?.is_none() {
+            return Ok(false);
+        }
+        let begun = self.rotate(now);
+        // What could not be written is tried again; an answer is an answer.
+        if !matches!(begun, Err(RootError::File { .. })) {
+            remove(dir, ASKED)?;
+        }
+        let begun = begun?;
+        tracing::info!(begun, "an operator asked for a new root");
+        Ok(begun)
     }
 
     /// Begins to replace the root, though its life is not near its end. False if that is under way already.
@@ -254,6 +275,9 @@ impl Material {
             .map_err(|source| RootError::Unusable { dir: dir.to_owned(), source })
     }
 }
+
+/// An operator who wants another root makes this file (`touch`); it is gone when that has begun.
+const ASKED: &str = "rotate-root";
 
 /// The issuer that the files say, with the roots that its stage of rotation says.
 fn load(dir: &Path, stage: Stage, now: SystemTime) -> Result<Issuer, RootError> {

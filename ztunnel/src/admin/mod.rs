@@ -28,6 +28,8 @@ pub struct Sources {
     pub pods: Arc<dyn Fn() -> Vec<PodState> + Send + Sync>,
     /// The open connections.
     pub reporter: Reporter,
+    /// What the local state told at the start.
+    pub local: Arc<View>,
     /// The configuration as it was read: name and value.
     pub config: serde_json::Value,
 }

@@ -4,6 +4,7 @@
 
 use super::{
     Zone,
+    answer::{Answer, Family, answer},
     forward::{AskError, Reach, Transport, ask, read_framed, write_framed},
     limits,
     question::{self, Mesh, Said},
@@ -43,6 +44,11 @@ impl Proxy {
     /// Answers from `zone`, and asks `servers` for the rest.
     pub fn new(zone: Zone, servers: &[SocketAddr], metrics: DnsMetrics) -> Self {
         Self { zone, servers: servers.into(), metrics }
+    }
+
+    /// What the mesh says about a name that `client` asks for.
+    pub fn known(&self, view: &View, client: Option<&Workload>, name: &str, family: Family) -> Answer {
+        answer(view, client, &self.zone, name, family)
     }
 
     /// Serves one pod on its sockets until the future is dropped. Only the pod itself is answered:

@@ -90,8 +90,13 @@ impl Why {
     }
 }
 
-/// Decides about a call, and connects it to the application.
-pub async fn enter(call: Call, pod: &Arc<LocalPod>, node: &Node) -> Result<Entered, Box<TurnedAway>> {
+/// Decides about a call, and connects it to the application, unless who asked is `gone` before.
+pub async fn enter(
+    call: Call,
+    pod: &Arc<LocalPod>,
+    node: &Node,
+    gone: impl Future<Output = ()>,
+) -> Result<Entered, Box<TurnedAway>> {
     let own = node.workload_of(&pod.pod).await;
     let view = node.view.now();
     let mut connection = described(&call, own.as_ref(), &view, node);
@@ -118,7 +123,13 @@ pub async fn enter(call: Call, pod: &Arc<LocalPod>, node: &Node) -> Result<Enter
         Ok(plan) => plan,
         Err(reject) => return Err(turned_away(connection, Why::Refused(Arc::new(reject)))),
     };
-    let upstream = match connect::open(&plan, &call, pod).await {
+    // Cut short when the caller gives up; what is lost is a socket.
+    let opened = tokio::select! {
+        biased;
+        opened = connect::open(&plan, &call, pod) => opened,
+        () = gone => Err(Failure::Gone),
+    };
+    let upstream = match opened {
         Ok(upstream) => upstream,
         Err(failure) => return Err(turned_away(connection, Why::NotServed(Arc::new(failure)))),
     };

@@ -26,7 +26,7 @@ pub async fn serve(stream: TcpStream, from: SocketAddr, pod: Arc<LocalPod>, node
         from_other_network: false,
         trace: None,
     };
-    let entered = match enter(call, &pod, &node).await {
+    let entered = match enter(call, &pod, &node, sockets::hung_up(&stream)).await {
         Ok(entered) => entered,
         Err(away) => {
             node.reporter.failed(&away.connection, &away.why.told());

@@ -104,22 +104,18 @@ async fn tunnel(mut request: Request, carrier: Arc<Carrier>, pod: Arc<LocalPod>,
         from_other_network: other_network,
         trace: head.traceparent,
     };
-    // Connecting to the application is cut short when the peer gives up; what is lost is a socket.
-    let entered = tokio::select! {
-        entered = enter(call, &pod, &node) => entered,
-        _gone = request.cancelled() => {
-            let connection = unasked(carrier.from, carrier.reached, Some(carrier.peer.clone()));
-            return node.reporter.failed(&connection, &End::NotServed(Arc::new(Failure::Gone)));
-        }
+    let gone = async {
+        let _reason = request.cancelled().await;
     };
-    let entered = match entered {
+    let entered = match enter(call, &pod, &node, gone).await {
         Ok(entered) => entered,
         Err(away) => {
             node.reporter.failed(&away.connection, &away.why.told());
-            return request.refuse(match &away.why {
-                Why::Refused(reject) => reject.status(),
-                Why::NotServed(_) => http::StatusCode::SERVICE_UNAVAILABLE,
-            });
+            return match &away.why {
+                Why::NotServed(failure) if matches!(**failure, Failure::Gone) => {}
+                Why::Refused(reject) => request.refuse(reject.status()),
+                Why::NotServed(_) => request.refuse(http::StatusCode::SERVICE_UNAVAILABLE),
+            };
         }
     };
     let baggage = node.settings.response_baggage.then(|| Baggage::from(&*entered.workload));

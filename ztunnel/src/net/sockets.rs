@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 use super::netns::Netns;
@@ -199,6 +200,13 @@ pub fn reset(stream: TcpStream) {
     // An error means that the connection is gone already.
     let _ = stream.set_zero_linger();
     drop(stream);
+}
+
+/// Resolves when the peer has reset the connection, whoever reads from it or does not. An end of its
+/// direction is none: it may be all that the peer had to say, and the answer is still waited for.
+pub async fn hung_up(stream: &TcpStream) {
+    // An error says that the runtime ends, and everything with it.
+    let _ = stream.ready(Interest::ERROR).await;
 }
 
 fn bind_address(socket: &Socket, source: IpAddr) -> io::Result<()> {

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::inbound::{self, Call, Entered, Why};
 use crate::limits::{CERTIFICATE_DEADLINE, CONNECT_DEADLINE, TLS_CONNECT_DEADLINE};
-use crate::net::sockets::Sockets;
+use crate::net::sockets::{self, Sockets};
 use crate::node::{self, ConnectError, LocalPod, Node};
 use crate::outbound::plan::{HBONE_PORT, Plan};
 
@@ -57,10 +57,21 @@ pub struct Caller<'a> {
     pub destination: Option<&'a Workload>,
     /// The span that both ends log.
     pub trace: TraceParent,
+    /// Its end of the connection: when it breaks that off there is nobody left to reach anything for.
+    pub stream: &'a TcpStream,
 }
 
-/// Reaches what `plan` says. A name must have been resolved before.
+/// Reaches what `plan` says, unless the application gives up before. A name must have been resolved.
 pub async fn open(plan: &Plan, caller: &Caller<'_>, node: &Node) -> Result<Reached, Failure> {
+    // What a cut loses is a socket, or a wait for the pool, whose dial goes on for others.
+    tokio::select! {
+        biased;
+        reached = reach(plan, caller, node) => reached,
+        () = sockets::hung_up(caller.stream) => Err(Failure::Gone),
+    }
+}
+
+async fn reach(plan: &Plan, caller: &Caller<'_>, node: &Node) -> Result<Reached, Failure> {
     match plan {
         Plan::Tunnel { to, authority, expected } => tunnel(*to, authority, expected, caller, node).await,
         Plan::SameNode { address, identity } => same_node(*address, identity, caller, node).await,
@@ -141,7 +152,7 @@ async fn same_node(
         from_other_network: false,
         trace: Some(caller.trace),
     };
-    match inbound::enter(call, &pod, node).await {
+    match inbound::enter(call, &pod, node, sockets::hung_up(caller.stream)).await {
         Ok(entered) => Ok(Reached { far: Far::SameNode(Box::new(entered)), peer: Some(identity.clone()), said: None }),
         Err(away) => {
             node.reporter.failed(&away.connection, &away.why.told());
@@ -213,6 +224,9 @@ pub enum Failure {
     /// The destination was on this node when the way to it was decided.
     #[error("the pod that is called has just left")]
     PodGone,
+    /// The application broke off before it was connected.
+    #[error("the application gave up before it was connected")]
+    Gone,
 }
 
 /// Why no TLS connection could be made for a tunnel.
@@ -298,6 +312,7 @@ mod tests {
             (Failure::Tunnel(OpenError::Refused(StatusCode::FORBIDDEN)), false),
             (Failure::Tunnel(OpenError::Refused(StatusCode::SERVICE_UNAVAILABLE)), false),
             (Failure::PodGone, false),
+            (Failure::Gone, false),
         ] {
             assert_eq!(failure.may_go_better_elsewhere(), expected, "{failure}");
         }

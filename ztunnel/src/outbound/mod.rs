@@ -2,6 +2,7 @@
 
 pub mod connect;
 pub mod plan;
+pub mod socks5;
 
 pub use connect::Failure;
 pub use plan::Reject;
@@ -11,13 +12,15 @@ use std::sync::Arc;
 
 use connect::{Caller, Far, Reached};
 use hbone::head::{Authority, TraceParent};
-use hbone::relay::{Tcp, relay};
+use hbone::relay::{RelayEnd, Side, Tcp, relay};
 use mesh::{Str, Workload};
 use plan::{Asked, Decision, Dice, HBONE_PORT, Plan};
+use socks5::Reply;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::connection::{Connection, Direction, End, Party};
-use crate::limits::WAYPOINT_REPLICAS_TRIED_MAX;
+use crate::limits::{SOCKS5_DEADLINE, WAYPOINT_REPLICAS_TRIED_MAX};
 use crate::live::Breaker;
 use crate::net::sockets;
 use crate::node::{LocalPod, Node};
@@ -25,22 +28,71 @@ use crate::node::{LocalPod, Node};
 /// One captured connection, from accept to log line.
 pub async fn serve(stream: TcpStream, client: SocketAddr, pod: Arc<LocalPod>, node: Arc<Node>) {
     let Ok(target) = sockets::original_destination(&stream) else { return };
+    carry_on(Near::redirected(stream), client, target, pod, node).await;
+}
+
+/// An application's end of a connection that is not there yet, and how it is told of the outcome.
+struct Near {
+    stream: TcpStream,
+    asks: Asks,
+}
+
+/// How an application came to us.
+enum Asks {
+    /// It does not know that it did: an end of TCP is an end of TCP.
+    Unaware,
+    /// It waits for an answer.
+    BySocks5,
+}
+
+impl Near {
+    fn redirected(stream: TcpStream) -> Self {
+        Self { stream, asks: Asks::Unaware }
+    }
+
+    fn asking(stream: TcpStream) -> Self {
+        Self { stream, asks: Asks::BySocks5 }
+    }
+
+    /// It is connected.
+    async fn connected(mut self) -> std::io::Result<TcpStream> {
+        if let Asks::BySocks5 = self.asks {
+            let answered = timeout(SOCKS5_DEADLINE, socks5::answer(&mut self.stream, Reply::Succeeded)).await;
+            answered.map_err(|_late| std::io::ErrorKind::TimedOut)??;
+        }
+        Ok(self.stream)
+    }
+
+    /// It is not.
+    async fn turned_away(mut self, end: &End) {
+        match self.asks {
+            Asks::Unaware => sockets::reset(self.stream),
+            Asks::BySocks5 => {
+                // Whoever is gone does not hear it.
+                let _ = timeout(SOCKS5_DEADLINE, socks5::answer(&mut self.stream, socks5::reply_to(end))).await;
+            }
+        }
+    }
+}
+
+/// Connects an application to where it wanted to go, to the log line.
+async fn carry_on(near: Near, client: SocketAddr, target: SocketAddr, pod: Arc<LocalPod>, node: Arc<Node>) {
     let trace = TraceParent::new(rand::random(), rand::random());
     let Some(source) = node.workload_of(&pod.pod).await else {
-        let connection = described(client, None, target, None, trace);
-        node.reporter.failed(&connection, &End::Rejected(Reject::UnknownSource));
-        return sockets::reset(stream);
+        let (connection, end) = (described(client, None, target, None, trace), End::Rejected(Reject::UnknownSource));
+        node.reporter.failed(&connection, &end);
+        return near.turned_away(&end).await;
     };
     let mut tried = Tried::default();
     loop {
-        let (decision, plan) = decide(target, &source, &pod, &node, &tried).await;
+        let (decision, plan) = decide(&near.stream, target, &source, &pod, &node, &tried).await;
         let mut connection = described(client, Some(&source), target, Some((&decision, plan.as_ref().ok())), trace);
         let plan = match plan {
             Ok(plan) => plan,
             Err(end) => {
                 let (connection, end) = tried.last.unwrap_or((connection, end));
                 node.reporter.failed(&connection, &end);
-                return sockets::reset(stream);
+                return near.turned_away(&end).await;
             }
         };
         let caller = Caller {
@@ -50,6 +102,7 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, pod: Arc<LocalPod>, no
             service: decision.service.as_deref(),
             destination: decision.destination.as_deref(),
             trace,
+            stream: &near.stream,
         };
         match connect::open(&plan, &caller, &node).await {
             Ok(reached) => {
@@ -58,13 +111,14 @@ pub async fn serve(stream: TcpStream, client: SocketAddr, pod: Arc<LocalPod>, no
                 if connection.destination.workload.is_none() {
                     connection.destination.said = reached.said.clone();
                 }
-                return carry(stream, reached, connection, &pod, &node).await;
+                return carry(near, reached, connection, &pod, &node).await;
             }
             Err(failure) => match tried.next(&decision, &failure) {
                 true => tried.last = Some((connection, End::Unreachable(failure))),
                 false => {
-                    node.reporter.failed(&connection, &End::Unreachable(failure));
-                    return sockets::reset(stream);
+                    let end = End::Unreachable(failure);
+                    node.reporter.failed(&connection, &end);
+                    return near.turned_away(&end).await;
                 }
             },
         }
@@ -98,6 +152,7 @@ impl Tried {
 
 /// Decides, and resolves the name of an endpoint that has no address.
 async fn decide(
+    stream: &TcpStream,
     target: SocketAddr,
     source: &Workload,
     pod: &LocalPod,
@@ -124,7 +179,11 @@ async fn decide(
         }
     };
     node.reporter.resolved(source, &hostname);
-    let found = node.resolver.resolve(&pod.sockets, &hostname).await;
+    let found = tokio::select! {
+        biased;
+        found = node.resolver.resolve(&pod.sockets, &hostname) => found,
+        () = sockets::hung_up(stream) => return (decision, Err(End::Unreachable(Failure::Gone))),
+    };
     let plan = match found.map(|addresses| choose(&addresses, target.is_ipv4())) {
         Ok(Some(address)) => plan::resolved(&asked, &decision, address, port).map_err(End::Rejected),
         Ok(None) => {
@@ -175,11 +234,19 @@ fn described(
 }
 
 /// Moves the bytes and tells of the end.
-async fn carry(stream: TcpStream, reached: Reached, connection: Connection, pod: &LocalPod, node: &Node) {
+async fn carry(near: Near, reached: Reached, connection: Connection, pod: &LocalPod, node: &Node) {
     let breaker = Breaker::default();
     let _tracked = pod.track(&node.live, None, &breaker);
     let open = node.reporter.opened(connection);
-    let near = Tcp::from(stream);
+    let near = match near.connected().await {
+        Ok(stream) => Tcp::from(stream),
+        Err(error) => {
+            if let Far::SameNode(entered) = reached.far {
+                entered.abandoned(node);
+            }
+            return open.finish(&End::Relayed(RelayEnd::Broken { by: Side::Downstream, error }));
+        }
+    };
     let end = match reached.far {
         Far::Tunnel(tunnel) => relay(near, tunnel, open.meter(), breaker.token()).await,
         Far::Plain(far) => relay(near, Tcp::from(far), open.meter(), breaker.token()).await,

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::protocol::Pod;
+use crate::config::Served;
 use crate::limits::{ACCEPT_PAUSE, FIRST_CERTIFICATE_DEADLINE, LAST_WORDS};
 use crate::live::{Breaker, Cause};
 use crate::net::links::set_kernel_setting;
@@ -24,6 +25,7 @@ use crate::net::netns::Netns;
 use crate::net::sockets::{Options, Sockets};
 use crate::node::{LocalPod, Node};
 use crate::outbound::connect::TunnelDial;
+use crate::outbound::socks5::SOCKS5;
 use crate::{dns, inbound, outbound};
 
 /// Redirected connections out of the pod.
@@ -47,6 +49,8 @@ pub struct Opener {
     pub keep_source: Option<bool>,
     /// The DNS proxy and where it listens.
     pub dns: Option<(dns::Proxy, Vec<SocketAddr>)>,
+    /// What is served in each pod besides DNS.
+    pub served: Served,
     /// How long connections may go on in a drain.
     pub grace: Duration,
 }
@@ -85,6 +89,22 @@ pub struct Listening {
 impl Opener {
     /// Opens the listeners of a pod on a worker, and serves them.
     pub async fn open(&self, pod: Pod, netns: Option<Arc<Netns>>, worker: &Handle) -> Result<Listening, OpenError> {
+        self.open_as(Whose::APods, pod, netns, worker).await
+    }
+
+    /// Opens the listener of the proxy's own pod: only that for tunnels, so that its metrics can be
+    /// scraped as those of any other pod.
+    pub async fn open_own(&self, pod: Pod, netns: Option<Arc<Netns>>, worker: &Handle) -> Result<Listening, OpenError> {
+        self.open_as(Whose::OurOwn, pod, netns, worker).await
+    }
+
+    async fn open_as(
+        &self,
+        whose: Whose,
+        pod: Pod,
+        netns: Option<Arc<Netns>>,
+        worker: &Handle,
+    ) -> Result<Listening, OpenError> {
         let identity = Identity::new(&self.node.settings.trust_domain, &pod.namespace, &pod.service_account)?;
         if let Some(netns) = &netns
             && let Err(error) = set_kernel_setting(netns, MIGRATE, "1")
@@ -95,12 +115,17 @@ impl Opener {
         self.node.certificates.warm(&identity);
         let (opener, dns_worker) = (self.clone(), worker.clone());
         // Sockets belong to the runtime that they are made on.
-        task::spawn_on(worker, "open listeners", async move { opener.open_here(pod, identity, netns, &dns_worker) })
-            .await?
+        task::spawn_on(
+            worker,
+            "open listeners",
+            async move { opener.open_here(whose, pod, identity, netns, &dns_worker) },
+        )
+        .await?
     }
 
     fn open_here(
         &self,
+        whose: Whose,
         pod: Pod,
         identity: Identity,
         netns: Option<Arc<Netns>>,
@@ -108,14 +133,27 @@ impl Opener {
     ) -> Result<Listening, OpenError> {
         let sockets = Sockets::new(netns, self.sockets.clone());
         let transparent = match self.keep_source {
+            // Nobody has made rules there that would lead the answers back to us.
+            _ if whose == Whose::OurOwn => false,
             Some(false) => false,
             Some(true) if !sockets.can_be_transparent() => return Err(OpenError::NotTransparent),
             Some(true) => true,
             None => sockets.can_be_transparent(),
         };
         let listen = |port| sockets.listen_everywhere(port).map_err(|source| OpenError::Listen { port, source });
-        let (outbound, plaintext, tunnels) = (listen(OUTBOUND_PORT)?, listen(PLAINTEXT_PORT)?, listen(HBONE_PORT)?);
-        let dns = self.dns_sockets(&sockets)?;
+        let is_pod = whose == Whose::APods;
+        let when = |wanted: bool, port| if wanted { listen(port) } else { Ok(Vec::new()) };
+        let redirected = is_pod && self.served.redirected;
+        let (outbound, plaintext) = (when(redirected, OUTBOUND_PORT)?, when(redirected, PLAINTEXT_PORT)?);
+        let tunnels = when(!is_pod || redirected, HBONE_PORT)?;
+        let socks5 = match is_pod && self.served.socks5 {
+            true => {
+                let opened = sockets.listen(SOCKS5);
+                vec![opened.map_err(|source| OpenError::Listen { port: SOCKS5.port(), source })?]
+            }
+            false => Vec::new(),
+        };
+        let dns = if is_pod { self.dns_sockets(&sockets)? } else { None };
         let certificates = self.node.certificates.clone();
         let dial = TunnelDial { sockets: sockets.clone(), certificates };
         let pod = Arc::new(LocalPod {
@@ -136,6 +174,10 @@ impl Opener {
         self.serve(&pod, outbound, "outbound", |stream, from, pod, node| {
             Box::pin(outbound::serve(stream, from, pod, node))
         });
+        let names = self.dns.as_ref().map(|(proxy, _)| proxy.clone());
+        self.serve(&pod, socks5, "outbound by SOCKS5", move |stream, from, pod, node| {
+            Box::pin(outbound::socks5::serve(stream, from, pod, node, names.clone()))
+        });
         self.serve(&pod, plaintext, "inbound plaintext", |stream, from, pod, node| {
             Box::pin(inbound::plaintext::serve(stream, from, pod, node))
         });
@@ -143,7 +185,9 @@ impl Opener {
         self.serve(&pod, tunnels, "inbound", move |stream, from, pod, node| {
             Box::pin(inbound::tunnels::serve(stream, from, pod, node, grace))
         });
-        self.node.pods.add(&pod);
+        if is_pod {
+            self.node.pods.add(&pod);
+        }
         Ok(Listening { pod, node: self.node.clone(), _dns: dns })
     }
 
@@ -175,6 +219,15 @@ impl Opener {
             task::spawn(name, accepting).detach();
         }
     }
+}
+
+/// Whose listeners are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// A pod's that we proxy for.
+    APods,
+    /// Those of the pod that the proxy itself is.
+    OurOwn,
 }
 
 type DnsSockets = (dns::Proxy, Vec<UdpSocket>, Vec<TcpListener>);

@@ -12,7 +12,7 @@ use prometheus_client::metrics::{counter::Counter, family::Family};
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::time::Instant;
 
-use crate::connection::{Connection, End};
+use crate::connection::{Connection, Direction, End};
 use chassis::metrics::Registry;
 use mesh::Workload;
 
@@ -31,6 +31,8 @@ pub struct Reporter {
     resolved: node::Capped<labels::Resolved, Counter>,
     /// By reporter and by who could have done better.
     faults: Family<[(&'static str, &'static str); 2], Counter>,
+    /// Connections that were refused or broken off because a certificate is revoked, by reporter.
+    revoked: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 /// A connection that is open. Dropping it without [`Open::finish`] is a mistake, and tells it all the same.
@@ -58,12 +60,32 @@ impl Reporter {
             "The total number of TCP connections that failed, by who could have done better",
             reporter.faults.clone(),
         );
+        // A connection whose peer could not be told from the lists is none here: the second stays at 0.
+        let unwatched = Family::<[(&'static str, &'static str); 1], Counter>::default();
+        for direction in [Direction::Outbound, Direction::Inbound] {
+            let of = [("reporter", labels::reporter_label(direction))];
+            drop(reporter.revoked.get_or_create(&of));
+            drop(unwatched.get_or_create(&of));
+        }
+        registry.register(
+            "istio_crl_policy_rejections",
+            "The total number of connections that were refused or closed for a revoked certificate",
+            reporter.revoked.clone(),
+        );
+        registry.register(
+            "istio_crl_untracked_connections",
+            "The total number of connections that revocation lists cannot close",
+            unwatched,
+        );
         reporter
     }
 
     fn blame(&self, connection: &Connection, row: &table::Row) {
+        let reporter = labels::reporter_label(connection.direction);
+        if row.flag == table::Flag::Revoked {
+            self.revoked.get_or_create(&[("reporter", reporter)]).inc();
+        }
         if row.error.is_some() {
-            let reporter = labels::reporter_label(connection.direction);
             self.faults.get_or_create(&[("reporter", reporter), ("fault", row.fault.label())]).inc();
         }
     }

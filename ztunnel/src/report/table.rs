@@ -44,12 +44,22 @@ pub(super) enum Flag {
     NetworkPolicy,
     /// Somebody is not who was expected, or has no identity.
     Identity,
+    /// The peer's certificate was revoked, before the connection or while it was open.
+    Revoked,
 }
 
 impl Flag {
     /// Every flag, in the order of [`Flag::index`].
-    pub(super) const ALL: [Self; 7] =
-        [Self::None, Self::Deny, Self::Connect, Self::Tls, Self::Http2, Self::NetworkPolicy, Self::Identity];
+    pub(super) const ALL: [Self; 8] = [
+        Self::None,
+        Self::Deny,
+        Self::Connect,
+        Self::Tls,
+        Self::Http2,
+        Self::NetworkPolicy,
+        Self::Identity,
+        Self::Revoked,
+    ];
 
     /// The value of the label.
     pub(super) const fn label(self) -> &'static str {
@@ -61,6 +71,7 @@ impl Flag {
             Self::Http2 => "H2_HANDSHAKE_FAILURE",
             Self::NetworkPolicy => "NETWORK_POLICY",
             Self::Identity => "IDENTITY_ERROR",
+            Self::Revoked => "CERT_REVOKED",
         }
     }
 
@@ -122,7 +133,8 @@ impl Row {
                         Side::Downstream => (Fault::Source, "the source"),
                         Side::Upstream => (Fault::Destination, "the destination"),
                     };
-                    (row(Flag::None, fault, Told::Complete), Some(format!("connection broken by {who}: {error}")))
+                    let flag = if pki::tls::is_revocation(error) { Flag::Revoked } else { Flag::None };
+                    (row(flag, fault, Told::Complete), Some(format!("connection broken by {who}: {error}")))
                 }
                 RelayEnd::Cancelled => {
                     (row(Flag::None, Fault::Mesh, Told::Complete), Some("connection closed by the proxy".into()))
@@ -169,6 +181,7 @@ fn unreachable(failure: &outbound::Failure) -> (Flag, Fault, Told) {
         Failure::Connect(_) | Failure::Resolve { .. } => row(Flag::Connect, Fault::Destination, Told::Complete),
         Failure::ConnectDeadline(_) => row(Flag::NetworkPolicy, Fault::Destination, Told::Complete),
         Failure::Certificate(_) => row(Flag::Identity, Fault::Mesh, Told::Complete),
+        Failure::Gone => row(Flag::None, Fault::Source, Told::Complete),
         Failure::PodGone => row(Flag::Connect, Fault::Destination, Told::Complete),
         Failure::Tunnel(open) => tunnel(open),
         Failure::Refused(reject) => (refused(reject).0, refused(reject).1, Told::Complete),
@@ -203,11 +216,11 @@ const fn tls(error: &TlsError, peer: Fault) -> (Flag, Fault) {
             PeerRefused::Unexpected { .. } | PeerRefused::TrustDomain { .. } | PeerRefused::Name(_) => {
                 (Flag::Identity, peer)
             }
+            PeerRefused::Revoked => (Flag::Revoked, peer),
             PeerRefused::ChainTooLong(_)
             | PeerRefused::Expired
             | PeerRefused::NotYetValid
             | PeerRefused::UnknownRoot
-            | PeerRefused::Revoked
             | PeerRefused::Untrusted(_)
             | PeerRefused::Purpose(_) => (Flag::Tls, peer),
         },
@@ -288,6 +301,14 @@ mod tests {
             "broken by the destination: connection reset",
         );
         check(End::Relayed(RelayEnd::Broken { by: Side::Downstream, error: reset() }), "-", Source, Complete, "source");
+        let revoked = || io::Error::new(io::ErrorKind::ConnectionAborted, "the peer's certificate has been revoked");
+        check(
+            End::Relayed(RelayEnd::Broken { by: Side::Downstream, error: revoked() }),
+            "CERT_REVOKED",
+            Source,
+            Complete,
+            "revoked",
+        );
         check(End::BrokenOff(live::Cause::PolicyChanged), "DENY", Configuration, Complete, "policy change");
         check(End::Rejected(outbound::Reject::UnknownSource), "IDENTITY_ERROR", Mesh, Early, "not known");
         check(
@@ -318,6 +339,13 @@ mod tests {
         let dial = |error| tunnel(OpenError::Dial(Arc::new(error)));
         check(dial(DialError::Connect(refused_connection())), "CONNECT", Destination, Complete, "refused");
         check(dial(DialError::Tls(TlsError::NoHttp2)), "TLS_FAILURE", Destination, Complete, "ALPN");
+        check(
+            dial(DialError::Tls(TlsError::Refused(PeerRefused::Revoked))),
+            "CERT_REVOKED",
+            Destination,
+            Complete,
+            "revoked",
+        );
         let peer = mesh::Identity::new("cluster.local", "a", "b").unwrap();
         let unexpected = TlsError::Refused(PeerRefused::Unexpected { peer });
         check(dial(DialError::Tls(unexpected)), "IDENTITY_ERROR", Destination, Complete, "spiffe://");

@@ -18,6 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a server may speak first", server_first),
     ("many bytes arrive whole", many_bytes),
     ("a port where nobody listens refuses", nobody_listens),
+    ("a client that gives up while it is being connected is noticed at once", gives_up),
     ("a pod may call itself by its service", self_call),
 ];
 
@@ -184,6 +185,21 @@ fn nobody_listens() {
         let failed = "istio_tcp_connections_failed_total";
         mesh.until_counted(0, failed, "response_flags=\"CONNECT\"", 3.0).await;
         mesh.until_counted(1, failed, "response_flags=\"CONNECT\"", 1.0).await;
+    });
+}
+
+fn gives_up() {
+    tell(async {
+        let mut mesh = MeshOfPods::without_listeners("", |_| {});
+        mesh.open(CLIENT).await;
+        // The other end of the tunnel takes the connection and says nothing.
+        let silent = mesh.listen(SERVER, 15008);
+        let stream = mesh.connect(CLIENT, SERVER_VIP).await.expect("connected");
+        let _held = silent.accept().await.expect("a tunnel is being made");
+        ztunnel::net::sockets::reset(stream);
+        // Were it noticed by the deadline of the handshake only, the flag would be another.
+        let given_up = "response_flags=\"-\"";
+        mesh.until_counted(0, "istio_tcp_connections_failed_total", given_up, 1.0).await;
     });
 }
 

@@ -6,6 +6,7 @@
 mod cases;
 mod drain;
 mod mesh_of_pods;
+mod own;
 mod policy;
 mod zds;
 
@@ -25,7 +26,7 @@ const CASE_DEADLINE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let cases: Vec<Case> = [cases::CASES, policy::CASES, drain::CASES, zds::CASES].concat();
+    let cases: Vec<Case> = [cases::CASES, policy::CASES, drain::CASES, zds::CASES, own::CASES].concat();
     if std::env::args().any(|arg| arg == "--list") {
         cases.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

@@ -14,6 +14,7 @@ use pki::cache::CertificateCache;
 use testkit::certs::FakeCa;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use ztunnel::config::Served;
 use ztunnel::dns::Resolver;
 use ztunnel::live::Live;
 use ztunnel::net::netns::Netns;
@@ -69,14 +70,20 @@ impl MeshOfPods {
     /// With the policies of `text` besides, and a change of settings.
     pub(crate) async fn with(text: &str, settings: impl Fn(&mut Settings)) -> Self {
         let mut mesh = Self::without_listeners(text, settings);
-        for (number, (name, node)) in NAMES.iter().enumerate().filter(|(number, _)| *number != OUTSIDE) {
-            let netns = Arc::new(mesh.world.pods[number].try_clone().expect("a namespace"));
-            let proxy = &mut mesh.nodes[usize::from(*node == "n2")];
-            let worker = proxy.workers.handles()[0].clone();
-            let listening = proxy.opener.open(pod(name), Some(netns), &worker).await;
-            proxy.listening.push(listening.expect("listening in a pod"));
+        for number in 0..OUTSIDE {
+            mesh.open(number).await;
         }
         mesh
+    }
+
+    /// Opens the listeners of one pod.
+    pub(crate) async fn open(&mut self, number: usize) {
+        let (name, node) = NAMES[number];
+        let netns = Arc::new(netns(self, number));
+        let proxy = &mut self.nodes[usize::from(node == "n2")];
+        let worker = proxy.workers.handles()[0].clone();
+        let listening = proxy.opener.open(pod(name), Some(netns), &worker).await;
+        proxy.listening.push(listening.expect("listening in a pod"));
     }
 
     /// The pods are redirected, and nobody listens there yet.
@@ -118,7 +125,7 @@ impl MeshOfPods {
         self.inside(pod, kind)?.connect(to).await
     }
 
-    fn inside<T>(&self, pod: usize, act: impl FnOnce() -> T) -> T {
+    pub(crate) fn inside<T>(&self, pod: usize, act: impl FnOnce() -> T) -> T {
         self.world.pods[pod].run(act).expect("inside the pod")
     }
 
@@ -166,7 +173,8 @@ impl Proxy {
             ztunnel::live::watch(watched.live.clone(), || watched.view.now(), changes).await;
         });
         let sockets = Options { mark: Some(1337), share_ports: true, ipv6: true, keepalive: None, user_timeout: false };
-        let opener = Opener { node, sockets, keep_source: None, dns: None, grace: Duration::from_secs(5) };
+        let served = Served { redirected: true, socks5: true };
+        let opener = Opener { node, sockets, keep_source: None, dns: None, served, grace: Duration::from_secs(5) };
         let workers = Workers::start(name, 1).expect("a worker");
         let exposition = Exposition::new(registry);
         Self { opener, workers, listening: Vec::new(), exposition, _judging: judging }

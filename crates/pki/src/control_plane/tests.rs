@@ -109,3 +109,25 @@ fn an_address_without_tls_host_or_port_is_refused() {
         assert!(matches!(to.channel(), Err(ControlPlaneError::Address(_))), "{address}");
     }
 }
+
+#[test]
+fn roots_are_a_file_a_text_or_those_of_the_machine() {
+    assert_eq!(Source::of_roots("/a/b.pem".into()), Source::File("/a/b.pem".into()));
+    assert_eq!(Source::of_roots("-----BEGIN".into()), Source::Literal("-----BEGIN".into()));
+    assert_eq!(Source::of_roots("SYSTEM".into()), Source::System);
+    // Nobody has a token of that name by accident, and a token is never the machine's.
+    assert_eq!(Source::of("SYSTEM".into()), Source::Literal("SYSTEM".into()));
+}
+
+#[tokio::test]
+async fn the_roots_of_the_machine_do_not_vouch_for_a_mesh_of_its_own() {
+    let issuer = issuer();
+    let port = serve(vec![serving(&issuer)]).await;
+    let connector = Connector::new(&to(port, Source::System, NAME)).unwrap();
+    match connector.connect().await {
+        // A machine without roots says so, one with roots does not know ours.
+        Err(ControlPlaneError::Roots(reason)) => assert!(reason.contains("ca-certificates"), "{reason}"),
+        Err(ControlPlaneError::Handshake(error)) => assert!(error.to_string().contains("UnknownIssuer"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+}

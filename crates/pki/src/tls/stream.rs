@@ -45,8 +45,16 @@ impl<S> Stream<S> {
     }
 }
 
+const REVOKED: &str = "the peer's certificate has been revoked";
+
 fn revoked() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "the peer's certificate has been revoked")
+    io::Error::new(io::ErrorKind::ConnectionAborted, REVOKED)
+}
+
+/// Whether a connection broke because the certificate of its peer was revoked meanwhile.
+pub fn is_revocation(error: &io::Error) -> bool {
+    // Layers above keep the kind and the words, and not the error itself.
+    error.kind() == io::ErrorKind::ConnectionAborted && error.to_string().contains(REVOKED)
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {

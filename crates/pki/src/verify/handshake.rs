@@ -6,7 +6,7 @@ use mesh::Identity;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::verify_tls13_signature,
+    crypto::{verify_tls12_signature, verify_tls13_signature},
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -77,11 +77,11 @@ impl ClientCertVerifier for ClientVerifier {
 
     fn verify_tls12_signature(
         &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(no_tls12())
+        of_tls12(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -112,11 +112,11 @@ impl ServerCertVerifier for ServerVerifier {
 
     fn verify_tls12_signature(
         &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(no_tls12())
+        of_tls12(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -133,8 +133,15 @@ impl ServerCertVerifier for ServerVerifier {
     }
 }
 
-fn no_tls12() -> rustls::Error {
-    rustls::Error::General("TLS 1.2 is not spoken here".into())
+fn of_tls12(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    if !crate::tls::speaks_tls12() {
+        return Err(rustls::Error::General("TLS 1.2 is not spoken here".into()));
+    }
+    verify_tls12_signature(message, certificate, signature, &algorithms())
 }
 
 /// Our reason, carried through rustls to whoever did the handshake.

@@ -129,6 +129,31 @@ fn a_root_near_its_end_is_replaced_unasked() {
     assert_eq!(trusted(&root).len(), 2);
 }
 
+#[test]
+fn an_operator_asks_for_a_new_root_by_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = open(dir.path(), now()).unwrap();
+    let ask = || fs::write(dir.path().join(ASKED), "").unwrap();
+    ask();
+    assert!(root.tick(now()).unwrap());
+    assert_eq!(trusted(&root).len(), 2, "the next root is announced");
+    assert!(!dir.path().join(ASKED).exists(), "once is enough");
+    ask();
+    assert!(!root.tick(now()).unwrap(), "it is under way already");
+    assert!(!dir.path().join(ASKED).exists());
+    let old = signer(&root);
+    assert!(root.tick(now() + DAY).unwrap());
+    assert_ne!(signer(&root), old);
+    // A plugged-in CA is somebody else's to replace, who is told so once.
+    let plugged = tempfile::tempdir().unwrap();
+    let issuer = Issuer::self_signed("mesh", ROOT_LIFETIME, now()).unwrap();
+    plug_in(plugged.path(), &issuer, issuer.roots_pem());
+    let root = Root::plugged(plugged.path(), dir.path(), now()).unwrap();
+    ask();
+    assert!(matches!(root.tick(now()), Err(RootError::NotOurs(_))));
+    assert!(!root.tick(now()).unwrap());
+}
+
 fn plug_in(dir: &Path, issuer: &Issuer, roots: &str) {
     fs::write(dir.join(KEY), issuer.key_pem()).unwrap();
     fs::write(dir.join(CERTIFICATE), issuer.certificate_pem()).unwrap();

@@ -37,9 +37,16 @@ pub struct Dump {
     config: serde_json::Value,
 }
 
-/// What a file told instead of a control plane: nothing, here.
+/// What a file told before, or in place of, a control plane.
 #[derive(Debug, Default, Serialize)]
-struct StaticConfig {}
+struct StaticConfig {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    workloads: Vec<WorkloadDump>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    services: Vec<ServiceDump>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    policies: Vec<PolicyDump>,
+}
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -109,7 +116,8 @@ impl Dump {
         let mut pods = Pods::new((sources.pods)());
         sources.reporter.connections(|connection, _| pods.add(connection));
         let certificates = sources.certificates.dump().iter().map(CertificateDump::of).collect();
-        Self::from_parts(&view, certificates, pods.by_uid, sources.config.clone())
+        let static_config = StaticConfig::of(&sources.local);
+        Self { static_config, ..Self::from_parts(&view, certificates, pods.by_uid, sources.config.clone()) }
     }
 
     fn from_parts(
@@ -118,29 +126,41 @@ impl Dump {
         workload_state: BTreeMap<Str, PodDump>,
         config: serde_json::Value,
     ) -> Self {
-        let mut workloads: Vec<&mesh::Workload> = view.workloads().map(|workload| &**workload).collect();
-        workloads.sort_by(|a, b| a.uid.cmp(&b.uid));
-        let mut services: Vec<&mesh::Service> = view.services().map(|service| &**service).collect();
-        services.sort_by_key(|service| service.key());
-        let mut policies: Vec<&mesh::Policy> = view.policies().map(|policy| &**policy).collect();
-        policies.sort_by_key(|policy| policy.key());
+        let StaticConfig { workloads, services, policies } = StaticConfig::of(view);
         let mut staged_services: BTreeMap<String, BTreeMap<Str, EndpointDump>> = BTreeMap::new();
-        for workload in &workloads {
+        for workload in view.workloads() {
             for (key, ports) in workload.services.iter().filter(|(key, _)| view.service(key).is_none()) {
                 let endpoint = EndpointDump::of(workload, ports);
                 staged_services.entry(key.to_string()).or_default().insert(workload.uid.clone(), endpoint);
             }
         }
         Self {
-            workloads: workloads.into_iter().map(WorkloadDump::of).collect(),
-            services: services.into_iter().map(|service| ServiceDump::of(service, view)).collect(),
-            policies: policies.into_iter().map(PolicyDump::of).collect(),
+            workloads,
+            services,
+            policies,
             staged_services,
             certificates,
             workload_state,
             static_config: StaticConfig::default(),
             version: Version::of_this_build(),
             config,
+        }
+    }
+}
+
+impl StaticConfig {
+    /// What a view has, in the order of its keys.
+    fn of(view: &View) -> Self {
+        let mut workloads: Vec<&mesh::Workload> = view.workloads().map(|workload| &**workload).collect();
+        workloads.sort_by(|a, b| a.uid.cmp(&b.uid));
+        let mut services: Vec<&mesh::Service> = view.services().map(|service| &**service).collect();
+        services.sort_by_key(|service| service.key());
+        let mut policies: Vec<&mesh::Policy> = view.policies().map(|policy| &**policy).collect();
+        policies.sort_by_key(|policy| policy.key());
+        Self {
+            workloads: workloads.into_iter().map(WorkloadDump::of).collect(),
+            services: services.into_iter().map(|service| ServiceDump::of(service, view)).collect(),
+            policies: policies.into_iter().map(PolicyDump::of).collect(),
         }
     }
 }
