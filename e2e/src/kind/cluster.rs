@@ -11,14 +11,10 @@ use std::{
     time::Duration,
 };
 
-/// The first time, all of Kubernetes is compiled.
-const TOOLS_DEADLINE: Duration = Duration::from_secs(60 * 60);
-/// Release builds of all programs.
-const IMAGES_DEADLINE: Duration = Duration::from_secs(40 * 60);
-/// 40 s on an idle machine; CI shares its two cores with everything else.
-const CREATE_DEADLINE: Duration = Duration::from_secs(300);
-/// Some hundred megabytes into three nodes.
-const LOAD_DEADLINE: Duration = Duration::from_secs(300);
+/// The first time all of Kubernetes is compiled, and all programs; two cores need most of an hour for that.
+const UP_DEADLINE: Duration = Duration::from_secs(80 * 60);
+/// Deleting a cluster is stopping its containers.
+const DELETE_DEADLINE: Duration = Duration::from_secs(120);
 /// kubectl answers in a fraction of a second, or waits for what it was told to wait for.
 pub(crate) const KUBECTL_DEADLINE: Duration = Duration::from_secs(120);
 /// The images' names; e2e/kind/settings.sh says the same.
@@ -41,53 +37,22 @@ pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e is a folder of the repository")
 }
 
-/// A script of e2e/kind.
-fn script(name: &str, deadline: Duration, arguments: &[&str]) -> Result<String> {
-    let path = repository().join("e2e/kind").join(name);
-    Ok(process::ok(Command::new(path).args(arguments).current_dir(repository()), None, deadline)?.trim().to_owned())
-}
-
 impl Cluster {
-    /// Makes a cluster, or takes the one of this name that was kept, and loads the images.
+    /// Makes a cluster with the images in it, or takes the one of this name that was kept.
     pub(crate) fn start(name: &str, keep: bool, folder: &Path) -> Result<Self> {
-        let folder = std::path::absolute(folder)?;
-        script("engine-up", CREATE_DEADLINE, &[]).context("a Docker engine is needed")?;
-        let bin = PathBuf::from(script("tools", TOOLS_DEADLINE, &[])?);
-        let archive = folder.join("images.tar");
-        let archive = archive.to_str().context("the folder of artifacts is UTF-8")?;
-        // The images are of the profile that this program was built with, as the lab's programs are.
-        let profile: &[&str] = if cfg!(debug_assertions) { &["--debug"] } else { &[] };
-        let images = script("images", IMAGES_DEADLINE, &[profile, &[archive]].concat())?;
-        let cluster = Self { name: name.into(), bin, kubeconfig: folder.join("kubeconfig"), keep };
-        let there = cluster.kind(&["get", "clusters"])?.lines().any(|line| line == name);
-        if there && keep {
-            cluster.kind(&["export", "kubeconfig", "--name", name])?;
-        } else {
-            if there {
-                cluster.kind(&["delete", "cluster", "--name", name])?;
-            }
-            cluster.create(&folder)?;
+        let kubeconfig = std::path::absolute(folder)?.join("kubeconfig");
+        let up = repository().join("e2e/kind/up");
+        let mut command = Command::new(up);
+        command.current_dir(repository()).args(["--name", name, "--kubeconfig"]).arg(&kubeconfig);
+        if keep {
+            command.arg("--reuse");
         }
-        println!("cluster {name} is there; loading {}", images.replace('\n', ", "));
-        cluster.run("kind", &["load", "image-archive", archive, "--name", name], LOAD_DEADLINE)?;
-        std::fs::remove_file(archive).ok(); // half a gigabyte that nobody needs to see
-        Ok(cluster)
-    }
-
-    fn create(&self, folder: &Path) -> Result<()> {
-        let image = script("node-image", TOOLS_DEADLINE, &[])?;
-        // Where the machine has no IPv6 a cluster cannot have it; the scenarios try what addresses there are.
-        let family = if Path::new("/proc/net/if_inet6").exists() { "dual" } else { "ipv4" };
-        let config = std::fs::read_to_string(repository().join("e2e/kind/cluster.yaml"))?.replace("IP_FAMILY", family);
-        let path = folder.join("cluster.yaml");
-        std::fs::write(&path, config)?;
-        let path = path.to_string_lossy();
-        let mut arguments = vec!["create", "cluster", "--name", &self.name, "--config", &path, "--wait", "180s"];
-        if !image.is_empty() {
-            arguments.extend(["--image", &image]);
+        if cfg!(debug_assertions) {
+            // The images are of the profile that this program was built with, as the lab's programs are.
+            command.arg("--debug");
         }
-        self.run("kind", &arguments, CREATE_DEADLINE)?;
-        Ok(())
+        let bin = PathBuf::from(process::ok(&mut command, None, UP_DEADLINE)?.trim());
+        Ok(Self { name: name.into(), bin, kubeconfig, keep })
     }
 
     fn command(&self, program: &str, arguments: &[&str]) -> Command {
@@ -101,7 +66,7 @@ impl Cluster {
     }
 
     fn kind(&self, arguments: &[&str]) -> Result<String> {
-        self.run("kind", arguments, CREATE_DEADLINE)
+        self.run("kind", arguments, DELETE_DEADLINE)
     }
 
     /// Runs kubectl, which must succeed.

@@ -13,5 +13,5 @@ mod process;
 
 pub use cluster::Cluster;
 pub(crate) use keep::save;
-pub(crate) use manifest::E2E;
+pub(crate) use manifest::{E2E, list};
 pub(crate) use play::Remote;

@@ -1,5 +1,6 @@
 //! What only a cluster can show: charts, labels on running pods, rolling updates, nodes that go and come.
 
+pub mod churn;
 pub mod enrol;
 pub mod install;
 pub mod nodes;
@@ -172,5 +173,15 @@ pub const ALL: &[Scenario] = &[
         env: &[],
         on: On::Kind,
         run: nodes::run,
+    },
+    Scenario {
+        name: "churn",
+        about: "500 pods come and go four times: the control plane is as large and as idle as it was",
+        needs: &[],
+        fresh: true,
+        installed: true,
+        env: &[],
+        on: On::Kind,
+        run: churn::run,
     },
 ];
