@@ -7,12 +7,10 @@ use super::{
 use anyhow::{Context, Result, ensure};
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
-/// The first time all of Kubernetes is compiled, and all programs; two cores need most of an hour for that.
-const UP_DEADLINE: Duration = Duration::from_secs(80 * 60);
 /// Deleting a cluster is stopping its containers.
 const DELETE_DEADLINE: Duration = Duration::from_secs(120);
 /// kubectl answers in a fraction of a second, or waits for what it was told to wait for.
@@ -51,7 +49,11 @@ impl Cluster {
             // The images are of the profile that this program was built with, as the lab's programs are.
             command.arg("--debug");
         }
-        let bin = PathBuf::from(process::ok(&mut command, None, UP_DEADLINE)?.trim());
+        // What it says of its progress is for whoever waits: the first time, most of an hour.
+        let up =
+            command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("e2e/kind/up does not start")?;
+        ensure!(up.status.success(), "e2e/kind/up failed: {}", up.status);
+        let bin = PathBuf::from(String::from_utf8(up.stdout)?.trim());
         Ok(Self { name: name.into(), bin, kubeconfig, keep })
     }
 
@@ -123,11 +125,6 @@ impl Cluster {
     /// Its name.
     pub(crate) fn name(&self) -> &str {
         &self.name
-    }
-
-    /// How to speak to it, for people.
-    pub(crate) fn kubeconfig(&self) -> &Path {
-        &self.kubeconfig
     }
 
     /// Where kind, kubectl and helm are.
