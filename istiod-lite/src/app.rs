@@ -1,5 +1,8 @@
 //! The wiring: sources → index → catalog → sessions, and the CA beside them.
 
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+
 use crate::{
     authn::{
         Authenticator,
@@ -10,7 +13,8 @@ use crate::{
         service::{CertificateAuthority, Metrics},
         serving,
     },
-    config::{Addresses, Config},
+    config::{Addresses, Config, Place},
+    ledger::Ledger,
     limits,
     problems::Problems,
     publish::{SharedIndex, Writer},
@@ -27,27 +31,83 @@ use chassis::{
 use pki::{Clock, SystemClock};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
     sync::Arc,
 };
 use tokio::{net::TcpListener, runtime::Handle, sync::mpsc};
 use xds::server::{Catalog, Discovery};
 
-/// Starts everything and returns where it listens. What is served comes from files.
+/// Starts everything and returns where it listens. What is served comes from files, or from a cluster.
 pub async fn start(config: Config, process: &Process) -> anyhow::Result<Addresses> {
+    match config.place.clone() {
+        Place::Directories { config: described, state } => start_from_files(config, &described, &state, process).await,
+        #[cfg(feature = "kubernetes")]
+        Place::Cluster(cluster) => kubernetes::start(config, *cluster, process).await,
+        #[cfg(not(feature = "kubernetes"))]
+        Place::Cluster(_) => {
+            anyhow::bail!("this program was built without Kubernetes: name --config-dir and --state-dir")
+        }
+    }
+}
+
+async fn start_from_files(
+    config: Config,
+    described: &Path,
+    state: &Path,
+    process: &Process,
+) -> anyhow::Result<Addresses> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let now = clock.now().wall;
+    let root = match &config.cacerts {
+        Some(dir) => Root::plugged(dir, Some(state), now),
+        None => Root::open(state, &config.mesh.trust_domain, config.lifetimes.default, now),
+    };
+    let root = Arc::new(root.context("the certificate authority cannot start")?);
+    let tokens = TokenIssuer::open(state)?;
+    let index = SharedIndex::new(config.mesh.clone());
+    let (trust_domain, cluster_id) = (&config.mesh.trust_domain, &config.mesh.cluster_id);
+    let pods = Arc::new(index.clone());
+    let authenticator = LocalAuthenticator::new(&tokens, trust_domain, cluster_id, pods, clock.clone());
+    let mut names = serving::hostnames("istio-system", "default", "cluster.local");
+    names.extend(["127.0.0.1", "::1"].map(str::to_owned));
+    let ground = Ground {
+        index,
+        root: root.clone(),
+        authenticator: Arc::new(authenticator),
+        clock: clock.clone(),
+        names,
+        ledger: None,
+    };
     let (line, told) = source::line();
-    let directory = config.config_dir.clone();
-    let bound = start_with(config, process, told).await?;
-    process.vital("source", async move { Ok(source::read_directory(&directory, line).await?) });
+    let bound = serve(&config, process, ground, told).await?;
+    spawn_root_watch(process, root, clock);
+    let described = described.to_owned();
+    process.vital("source", async move { Ok(source::read_directory(&described, line).await?) });
     Ok(bound)
 }
 
-/// The same for facts that somebody else tells.
-pub async fn start_with(config: Config, process: &Process, told: mpsc::Receiver<Told>) -> anyhow::Result<Addresses> {
+/// What the control plane stands on, which is one thing among files and another in a cluster.
+struct Ground {
+    index: SharedIndex,
+    root: Arc<Root>,
+    authenticator: Arc<dyn Authenticator>,
+    clock: Arc<dyn Clock>,
+    /// Under which we are called.
+    names: Vec<String>,
+    /// What those must know who write to a cluster.
+    ledger: Option<Arc<Ledger>>,
+}
+
+/// Serves what is `told`.
+async fn serve(
+    config: &Config,
+    process: &Process,
+    ground: Ground,
+    told: mpsc::Receiver<Told>,
+) -> anyhow::Result<Addresses> {
+    let Ground { index, root, authenticator, clock, mut names, ledger } = ground;
     let listeners = Listeners::bind(config.addresses).await?;
     let bound = listeners.addresses()?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let root = Arc::new(open_root(&config, &*clock)?);
-    let tokens = TokenIssuer::open(&config.state_dir)?;
 
     let mut registry = Registry::default();
     let report = Arc::new(Report::register(&mut registry));
@@ -55,18 +115,13 @@ pub async fn start_with(config: Config, process: &Process, told: mpsc::Receiver<
     metrics::register_process(&mut registry, vec![Handle::current()]);
     metrics::register_build(&mut registry, "pilot", env!("CARGO_PKG_VERSION"));
 
-    let index = SharedIndex::new(config.mesh.clone());
     let problems = Arc::new(Problems::new());
     let (publisher, catalog) = xds::server::catalog();
-    let writer = Writer::new(index.clone(), publisher, problems.clone(), report.clone());
+    let mut writer = Writer::new(index.clone(), publisher, problems.clone(), report.clone());
+    if let Some(ledger) = ledger {
+        writer = writer.keeping(ledger);
+    }
 
-    let authenticator: Arc<dyn Authenticator> = Arc::new(LocalAuthenticator::new(
-        &tokens,
-        &config.mesh.trust_domain,
-        &config.mesh.cluster_id,
-        Arc::new(index.clone()),
-        clock.clone(),
-    ));
     let authority = CertificateAuthority::new(
         root.clone(),
         authenticator.clone(),
@@ -79,13 +134,10 @@ pub async fn start_with(config: Config, process: &Process, told: mpsc::Receiver<
     let door = Door::new(authenticator, config.policy.clone(), index.clone());
     let routes = tonic::service::Routes::new(Discovery::new(catalog.clone(), door, report.clone()))
         .add_service(pki::ca_server::service(Arc::new(authority)));
-    let mut names = serving::hostnames("istio-system");
-    names.extend(["istiod", "istiod.istio-system", "127.0.0.1", "::1"].map(str::to_owned));
     names.extend(config.serving_names.clone());
-    let tls = serving::tls_config(root.clone(), names, clock.clone());
+    let tls = serving::tls_config(root.clone(), names, clock);
 
     let exposition = exposition(registry, &report, &index, &problems, &root);
-    let signal = || process.signal.clone();
     let everybody = Arc::new(pages::readiness(process));
     let this_machine = Arc::new(pages::debug(process, index, problems, report));
     let by_caller = move |caller: IpAddr| if caller.is_loopback() { this_machine.clone() } else { everybody.clone() };
@@ -94,23 +146,13 @@ pub async fn start_with(config: Config, process: &Process, told: mpsc::Receiver<
     spawn_pages(process, listeners.metrics, move |_| metrics.clone());
     spawn_writer(process, writer, told);
     spawn_readiness(process, catalog);
-    spawn_root_watch(process, root, clock);
-    let (xds, drain) = (listeners.xds, signal());
+    let (xds, drain) = (listeners.xds, process.signal.clone());
     process.vital("xds server", async move {
         grpc::serve(xds, tls, routes, drain).await;
         Ok(())
     });
     tracing::info!(xds = %bound.xds, metrics = %bound.metrics, ready = %bound.ready, "listening");
     Ok(bound)
-}
-
-fn open_root(config: &Config, clock: &dyn Clock) -> anyhow::Result<Root> {
-    let now = clock.now().wall;
-    let root = match &config.cacerts {
-        Some(dir) => Root::plugged(dir, &config.state_dir, now),
-        None => Root::open(&config.state_dir, &config.mesh.trust_domain, config.lifetimes.default, now),
-    };
-    root.context("the certificate authority cannot start")
 }
 
 fn exposition(

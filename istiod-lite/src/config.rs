@@ -1,8 +1,16 @@
 //! Settings: flags say where things are, environment variables with Istio's names say how the
 //! mesh is. Everything is read once, and every mistake is told at once.
 
-use crate::{ca::policy::Policy, index::Mesh};
-use chassis::env::{Key, Mistakes, ProcessEnvironment, Reader, Row, Strings, Value};
+use crate::{
+    ca::policy::Policy,
+    deploy::settings::{self, Settings},
+    index::Mesh,
+    webhook::bundle::FailurePolicy,
+};
+use chassis::{
+    env::{Key, Mistakes, ProcessEnvironment, Reader, Row, Strings, Value},
+    run,
+};
 use clap::{Args, Parser, Subcommand};
 use pki::issue::Lifetimes;
 use std::{
@@ -29,24 +37,32 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Flags {
-    /// Directory of Kubernetes YAML that describes the mesh; it is watched.
-    #[arg(long)]
-    config_dir: PathBuf,
-    /// Directory for the CA key and certificate, the token signing key, and root-cert.pem.
-    #[arg(long)]
-    state_dir: PathBuf,
-    /// Directory with a plugged-in CA: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem.
+    /// Directory of Kubernetes YAML that describes the mesh; it is watched. Without it, the cluster does.
+    #[arg(long, requires = "state_dir")]
+    config_dir: Option<PathBuf>,
+    /// Directory for the CA key and certificate, the token signing key, and root-cert.pem. In a
+    /// cluster a Secret has them.
+    #[arg(long, requires = "config_dir")]
+    state_dir: Option<PathBuf>,
+    /// Directory with a plugged-in CA: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem. In a
+    /// cluster /etc/cacerts is one if there are certificates in it.
     #[arg(long)]
     cacerts: Option<PathBuf>,
     /// Where xDS and the CA are served, with TLS.
-    #[arg(long, default_value_t = any(15012))]
+    #[arg(long, alias = "secureGRPCAddr", value_parser = address, default_value = "[::]:15012")]
     xds_address: SocketAddr,
     /// Where /metrics is served.
-    #[arg(long, default_value_t = any(15014))]
+    #[arg(long, alias = "monitoringAddr", value_parser = address, default_value = "[::]:15014")]
     metrics_address: SocketAddr,
     /// Where /ready is served, and /debug to callers from loopback.
-    #[arg(long, default_value_t = any(8080))]
+    #[arg(long, alias = "httpAddr", value_parser = address, default_value = "[::]:8080")]
     ready_address: SocketAddr,
+    /// Where objects are validated, in a cluster.
+    #[arg(long, alias = "httpsAddr", value_parser = address, default_value = "[::]:15017")]
+    webhook_address: SocketAddr,
+    /// What the host names of services end with; counts more than CLUSTER_DOMAIN.
+    #[arg(long)]
+    domain: Option<String>,
     /// One more name or address for the serving certificate. May be repeated.
     #[arg(long = "serving-name")]
     serving_names: Vec<String>,
@@ -64,10 +80,8 @@ pub enum Asked {
 /// Everything that is set.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Directory of Kubernetes YAML.
-    pub config_dir: PathBuf,
-    /// Directory for keys.
-    pub state_dir: PathBuf,
+    /// Where the mesh is described, and where its keys are.
+    pub place: Place,
     /// Directory of a plugged-in CA.
     pub cacerts: Option<PathBuf>,
     /// What is true of the whole mesh.
@@ -80,6 +94,47 @@ pub struct Config {
     pub addresses: Addresses,
     /// Names and addresses of the serving certificate, besides those of the Kubernetes services.
     pub serving_names: Vec<String>,
+}
+
+/// Where the mesh is described, and where its keys are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In files.
+    Directories {
+        /// Directory of Kubernetes YAML.
+        config: PathBuf,
+        /// Directory for keys.
+        state: PathBuf,
+    },
+    /// In a cluster.
+    Cluster(Box<InCluster>),
+}
+
+/// What we are in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InCluster {
+    /// Our namespace, where our Secret, our leases and the configuration of the mesh are.
+    pub namespace: String,
+    /// The name of our pod, which no other replica has.
+    pub pod: String,
+    /// Our revision; "default" is none.
+    pub revision: String,
+    /// For whom a token must be.
+    pub audiences: Vec<String>,
+    /// Name of the ConfigMap with the roots in every namespace.
+    pub trust_bundle: String,
+    /// The environment says the trust domain, so the configuration of the mesh does not.
+    pub trust_domain_said: bool,
+    /// The same for the root namespace.
+    pub root_namespace_said: bool,
+    /// Where the webhook is served.
+    pub webhook_address: SocketAddr,
+    /// The name of the webhook's configuration.
+    pub webhook: String,
+    /// What its failures mean.
+    pub failure_policy: FailurePolicy,
+    /// How waypoints are deployed.
+    pub waypoints: Settings,
 }
 
 /// Where to listen.
@@ -120,9 +175,50 @@ const DEFAULT_TTL: Key<Duration> = Key::new(
 );
 const MAX_TTL: Key<Duration> =
     Key::new("MAX_WORKLOAD_CERT_TTL", "2160h", "duration", "Longest life of a workload certificate; more is refused.");
+/// Which control plane this is among several of a cluster.
+pub const REVISION: Key<String> =
+    Key::new("REVISION", "default", "name", "Revision of this control plane, in a cluster.");
+const POD_NAME: Key<String> =
+    Key::new("POD_NAME", "istiod-lite", "name", "Name of this pod, which no other replica has, in a cluster.");
+const POD_NAMESPACE: Key<String> =
+    Key::new("POD_NAMESPACE", "istio-system", "name", "Namespace of this pod, in a cluster.");
+const TOKEN_AUDIENCES: Key<Names> =
+    Key::new("TOKEN_AUDIENCES", "istio-ca", "names, by comma", "For whom a token must be, in a cluster.");
+/// What waypoints mount.
+pub const TRUST_BUNDLE: Key<String> = Key::new(
+    "PILOT_CA_CERT_CONFIGMAP",
+    "istio-ca-root-cert",
+    "name",
+    "ConfigMap with the roots of the mesh, which is kept in every namespace of a cluster.",
+);
+const WEBHOOK: Key<String> = Key::new(
+    "VALIDATION_WEBHOOK_CONFIG_NAME",
+    "istiod-default-validator",
+    "name",
+    "The ValidatingWebhookConfiguration that is given our roots, if it is there.",
+);
+const FAILURE_POLICY: Key<FailurePolicy> = Key::new(
+    "VALIDATION_FAILURE_POLICY",
+    "Fail",
+    "Fail or Ignore",
+    "Its failurePolicy once validation is proven to work: whether objects are refused or stored while nobody can be asked.",
+);
+/// Read by the crate that talks to the cluster.
+const KUBECONFIG: Row = Row {
+    name: "KUBECONFIG",
+    default: "",
+    unit: "paths",
+    doc: "Kubeconfig of the cluster; without it, or if no such file is there, the service account of the pod is used.",
+};
 
 /// Every variable that is read.
-pub const ROWS: [Row; 8] = [
+pub const ROWS: [Row; 25] = [
+    REVISION.row,
+    POD_NAME.row,
+    POD_NAMESPACE.row,
+    TOKEN_AUDIENCES.row,
+    TRUST_BUNDLE.row,
+    KUBECONFIG,
     CLUSTER_ID.row,
     TRUST_DOMAIN.row,
     CLUSTER_DOMAIN.row,
@@ -131,7 +227,34 @@ pub const ROWS: [Row; 8] = [
     TRUSTED.row,
     DEFAULT_TTL.row,
     MAX_TTL.row,
+    WEBHOOK.row,
+    FAILURE_POLICY.row,
+    settings::KEYS[0],
+    settings::KEYS[1],
+    settings::KEYS[2],
+    settings::KEYS[3],
+    settings::KEYS[4],
+    settings::KEYS[5],
+    run::RUST_LOG.row,
+    run::LOG_FORMAT.row,
+    run::GRACE.row,
 ];
+
+#[derive(Debug)]
+struct Names(Vec<String>);
+
+impl Value for Names {
+    fn parse(text: &str) -> Result<Self, String> {
+        let names: Vec<_> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        if names.is_empty() { Err("names nobody".into()) } else { Ok(Self(names)) }
+    }
+}
+
+impl Value for FailurePolicy {
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::of(text).ok_or_else(|| "is neither Fail nor Ignore".to_owned())
+    }
+}
 
 #[derive(Debug)]
 struct Accounts(Vec<(String, String)>);
@@ -161,10 +284,11 @@ impl Cli {
 impl Flags {
     fn read(self, strings: &dyn Strings) -> Result<Config, Mistakes> {
         let mut reader = Reader::new(strings);
+        let domain = reader.read(&CLUSTER_DOMAIN);
         let mesh = Mesh {
             cluster_id: reader.read(&CLUSTER_ID).into(),
             trust_domain: reader.read(&TRUST_DOMAIN).into(),
-            domain: reader.read(&CLUSTER_DOMAIN).into(),
+            domain: self.domain.unwrap_or(domain).into(),
             root_namespace: reader.read(&ROOT_NAMESPACE).into(),
             allow_around_waypoint: reader.read(&ALLOW_AROUND_WAYPOINT),
         };
@@ -172,11 +296,32 @@ impl Flags {
         if let Err(error) = mesh::Identity::new(&mesh.trust_domain, "any", "any") {
             reader.mistake(TRUST_DOMAIN.row.name, &mesh.trust_domain, &error.to_string());
         }
+        let (namespace, revision) = (reader.read(&POD_NAMESPACE), reader.read(&REVISION));
+        let trust_bundle = reader.read(&TRUST_BUNDLE);
+        let in_cluster = InCluster {
+            webhook_address: self.webhook_address,
+            webhook: reader.read(&WEBHOOK),
+            failure_policy: reader.read(&FAILURE_POLICY),
+            waypoints: Settings {
+                revision: revision.clone(),
+                trust_bundle: trust_bundle.clone(),
+                ..Settings::read(&mut reader, &mesh, &namespace)
+            },
+            namespace,
+            pod: reader.read(&POD_NAME),
+            revision,
+            audiences: reader.read(&TOKEN_AUDIENCES).0,
+            trust_bundle,
+            trust_domain_said: reader.optional(&TRUST_DOMAIN).is_some(),
+            root_namespace_said: reader.optional(&ROOT_NAMESPACE).is_some(),
+        };
         let config = Config {
             policy: Policy { trusted_node_accounts: reader.read(&TRUSTED).0 },
             lifetimes: Lifetimes { default: reader.read(&DEFAULT_TTL), max: reader.read(&MAX_TTL) },
-            config_dir: self.config_dir,
-            state_dir: self.state_dir,
+            place: match (self.config_dir, self.state_dir) {
+                (Some(config), Some(state)) => Place::Directories { config, state },
+                _ => Place::Cluster(Box::new(in_cluster)),
+            },
             cacerts: self.cacerts,
             addresses: Addresses { xds: self.xds_address, metrics: self.metrics_address, ready: self.ready_address },
             serving_names: self.serving_names,
@@ -186,8 +331,13 @@ impl Flags {
     }
 }
 
-fn any(port: u16) -> SocketAddr {
-    SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)
+/// An address to listen on; `:8080` is every address of the machine, as Go writes it.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    match text.strip_prefix(':') {
+        Some(port) => port.parse().map(|port| SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)).ok(),
+        None => text.parse().ok(),
+    }
+    .ok_or_else(|| "is not of the form <address>:<port> or :<port>".to_owned())
 }
 
 #[cfg(test)]
@@ -196,7 +346,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn read(environment: &[(&str, &str)]) -> Result<Config, Mistakes> {
-        let cli = Cli::parse_from(["istiod-lite", "discovery", "--config-dir", "/config", "--state-dir", "/state"]);
+        read_with(&["--config-dir", "/config", "--state-dir", "/state"], environment)
+    }
+
+    fn read_with(flags: &[&str], environment: &[(&str, &str)]) -> Result<Config, Mistakes> {
+        let cli = Cli::parse_from(["istiod-lite", "discovery"].iter().chain(flags));
         let Command::Discovery(flags) = cli.command else { panic!("another command was read") };
         let strings: BTreeMap<String, String> =
             environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -226,5 +380,24 @@ mod tests {
     fn nobody_is_trusted_when_the_list_is_blank() {
         let config = read(&[("CA_TRUSTED_NODE_ACCOUNTS", " , ")]).expect("a blank list is a list");
         assert_eq!(config.policy.trusted_node_accounts, []);
+    }
+
+    #[test]
+    fn the_command_line_of_istios_chart_is_a_cluster() {
+        let flags = ["--monitoringAddr=:15015", "--domain", "example.org"];
+        let config = read_with(&flags, &[("POD_NAMESPACE", "mesh"), ("REVISION", "canary"), ("TRUST_DOMAIN", "td")]);
+        let config = config.expect("every value is good");
+        assert_eq!((config.addresses.metrics.to_string(), &*config.mesh.domain), ("[::]:15015".into(), "example.org"));
+        let Place::Cluster(cluster) = config.place else { panic!("no directory was named") };
+        assert_eq!((&*cluster.namespace, &*cluster.revision), ("mesh", "canary"));
+        assert!(cluster.trust_domain_said && !cluster.root_namespace_said);
+        assert_eq!(cluster.audiences, ["istio-ca"]);
+    }
+
+    #[test]
+    fn directories_come_in_pairs() {
+        for flags in [["--config-dir", "/config"], ["--state-dir", "/state"]] {
+            assert!(Cli::try_parse_from(["istiod-lite", "discovery"].iter().chain(&flags)).is_err(), "{flags:?}");
+        }
     }
 }

@@ -3,13 +3,17 @@
 //!
 //! Reading order: [`app`] (the wiring) · [`config`] · [`source`] (where facts come from: [`files`]
 //! turns objects into [`facts`]) · [`index`] (facts → changes, pure) · [`publish`] (the one that
-//! writes; who may see what) · [`serve`] (the ports) · [`authn`] (who is calling) · [`ca`] (who may
+//! writes; who may see what) · [`serve`] (the ports) · [`ledger`], [`deploy`], [`status`] (what is written to a
+//! cluster, by the leader) · [`webhook`] (what is not let into one) · [`authn`] (who is calling) · [`ca`] (who may
 //! have which certificate) · [`problems`] (what could not be understood) · [`report`] (what is
 //! counted) · [`limits`].
 //!
 //! No connection of the mesh goes through this process, and none waits for it.
 
-use chassis::run::{self, Options};
+use chassis::{
+    env::ProcessEnvironment,
+    run::{self, Options},
+};
 use clap::Parser;
 use std::{ffi::OsString, process::ExitCode};
 
@@ -17,19 +21,26 @@ pub mod app;
 pub mod authn;
 pub mod ca;
 pub mod config;
+pub mod deploy;
 pub mod facts;
 pub mod files;
+mod flags;
 pub mod index;
+pub mod ledger;
 pub mod limits;
 pub mod problems;
 pub mod publish;
 pub mod report;
 pub mod serve;
 pub mod source;
+pub mod status;
+pub mod webhook;
 
-/// The whole of the program: `istiod-lite discovery --config-dir DIR --state-dir DIR`.
+/// The whole of the program: `istiod-lite discovery` in a cluster, with `--config-dir DIR --state-dir DIR`
+/// from files. The flags of Istio's charts are taken too.
 /// `args` begins with the name of the program.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let (args, theirs) = flags::take(args);
     let cli = match config::Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(usage) => {
@@ -45,8 +56,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(config::Asked::Serve(config)) => {
-            let options = Options::from_environment("istiod-lite");
-            run::run(&options, |process| async move { app::start(*config, &process).await })
+            let options = theirs.lay_over(Options::from_environment("istiod-lite"), &ProcessEnvironment);
+            run::run(&options, |process| async move {
+                theirs.tell();
+                app::start(*config, &process).await
+            })
         }
         Err(mistakes) => {
             eprintln!("istiod-lite: {mistakes}");

@@ -5,6 +5,7 @@ use crate::{
     ca::policy::Policy,
     facts::{PodLookup, PodRecord},
     index::{Index, Mesh},
+    ledger::Ledger,
     problems::Problems,
     report::Report,
     source::{News, Told},
@@ -55,12 +56,19 @@ pub struct Writer {
     publisher: Publisher,
     problems: Arc<Problems>,
     report: Arc<Report>,
+    ledger: Option<Arc<Ledger>>,
 }
 
 impl Writer {
     /// The only one who writes `index` and `publisher`.
     pub fn new(index: SharedIndex, publisher: Publisher, problems: Arc<Problems>, report: Arc<Report>) -> Self {
-        Self { index, publisher, problems, report }
+        Self { index, publisher, problems, report, ledger: None }
+    }
+
+    /// The same that also keeps what those must know who write to the cluster.
+    #[must_use]
+    pub fn keeping(self, ledger: Arc<Ledger>) -> Self {
+        Self { ledger: Some(ledger), ..self }
     }
 
     /// Takes in until the line ends. Then the publisher is dropped, and every session with it.
@@ -89,8 +97,21 @@ impl Writer {
                             self.report.problem();
                         }
                     }
+                    News::Seen(key, object) => {
+                        if let Some(ledger) = &self.ledger {
+                            ledger.note(key, &object);
+                        }
+                    }
+                    News::Gone(key) => {
+                        if let Some(ledger) = &self.ledger {
+                            ledger.forget(&key);
+                        }
+                    }
                 }
             }
+        }
+        if let Some(ledger) = &self.ledger {
+            ledger.settle();
         }
         self.problems.settle();
         let logged = self.publisher.apply(latest(publications), told.at);

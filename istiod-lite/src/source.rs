@@ -1,13 +1,16 @@
 //! Where facts come from. Whoever reads Kubernetes, or files, sends what it learned here, in order;
 //! behind this line nobody knows which of them it was.
 
+#[cfg(feature = "kubernetes")]
+pub mod kinds;
+
 use crate::{
-    facts::Fact,
-    files,
+    facts::{Fact, FactKey},
+    files, ledger,
     problems::{Problem, Subject},
 };
-use chassis::objects::{Directory, ObjectEvent, OpenError};
-use std::{path::Path, time::Instant};
+use chassis::objects::{Directory, Object, ObjectEvent, OpenError};
+use std::{path::Path, sync::Arc, time::Instant};
 use tokio::sync::mpsc;
 
 /// What was learned at one moment. The first one holds everything that was there.
@@ -28,6 +31,10 @@ pub enum News {
     Clear(Subject),
     /// Something could not be understood.
     Problem(Problem),
+    /// How an object stands, for those who write to it.
+    Seen(FactKey, Arc<Object>),
+    /// It does not stand any more.
+    Gone(FactKey),
 }
 
 /// Moments that wait to be taken in. A slow index makes the source wait, and a source that waits
@@ -54,11 +61,29 @@ pub async fn read_directory(path: &Path, line: mpsc::Sender<Told>) -> Result<(),
     }
 }
 
+/// Reads a cluster for as long as somebody listens.
+#[cfg(feature = "kubernetes")]
+pub async fn read_cluster(client: &cluster::Client, line: mpsc::Sender<Told>) {
+    let mut watches = cluster::watch::Watches::open(client, kinds::all());
+    loop {
+        let events = tokio::select! {
+            events = watches.next() => events,
+            () = line.closed() => return,
+        };
+        let told = Told { at: Instant::now(), news: news(events) };
+        if line.send(told).await.is_err() {
+            return;
+        }
+    }
+}
+
 fn news(events: Vec<ObjectEvent>) -> Vec<News> {
     let mut news = Vec::new();
     // A file whose objects changed was read well, unless one of these says otherwise.
     for event in &events {
-        if let ObjectEvent::Applied(object) = event {
+        if let ObjectEvent::Applied(object) = event
+            && object.origin.line > 0
+        {
             news.push(News::Clear(Subject::File(object.origin.file.to_path_buf())));
         }
     }
@@ -69,9 +94,11 @@ fn news(events: Vec<ObjectEvent>) -> Vec<News> {
                 news.push(News::Clear(Subject::Object(object.key())));
                 news.extend(reading.problems.into_iter().map(|problem| News::Problem(problem.into())));
                 news.extend(reading.fact.map(News::Fact));
+                news.extend(ledger::key(&object.key()).map(|key| News::Seen(key, object)));
             }
             ObjectEvent::Removed(key) => {
                 news.extend(files::removed(&key).map(News::Fact));
+                news.extend(ledger::key(&key).map(News::Gone));
                 news.push(News::Clear(Subject::Object(key)));
             }
             ObjectEvent::Problem(problem) => news.push(News::Problem(problem.into())),

@@ -7,7 +7,7 @@ use chassis::run::Process;
 use istiod_lite::{
     app,
     ca::policy::Policy,
-    config::{Addresses, Config},
+    config::{Addresses, Config, Place},
     index::Mesh,
 };
 use mesh::Identity;
@@ -132,8 +132,7 @@ impl World {
         chassis::objects::write(&config.path().join("pods.yaml"), &manifest(PODS)).expect("written");
         let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         let settings = Config {
-            config_dir: config.path().into(),
-            state_dir: state.path().into(),
+            place: Place::Directories { config: config.path().into(), state: state.path().into() },
             cacerts: None,
             mesh: Mesh::default(),
             policy: Policy::default(),

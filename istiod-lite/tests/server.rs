@@ -6,7 +6,7 @@ use istiod_lite::{
     app,
     authn::local::{TokenIssuer, TokenRequest},
     ca::policy::Policy,
-    config::{Addresses, Config},
+    config::{Addresses, Config, Place},
     index::Mesh,
 };
 use mesh::{Change, Identity};
@@ -104,8 +104,7 @@ impl Site {
     async fn serve_at(&self, xds: SocketAddr) -> Server {
         let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         let config = Config {
-            config_dir: self.config.path().into(),
-            state_dir: self.state.path().into(),
+            place: Place::Directories { config: self.config.path().into(), state: self.state.path().into() },
             cacerts: None,
             mesh: Mesh::default(),
             policy: Policy::default(),

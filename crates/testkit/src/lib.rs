@@ -1,5 +1,6 @@
 //! Fixtures and fakes for the tests of other crates.
 
+pub mod api_server;
 pub mod authority;
 pub mod certs;
 pub mod control_plane;

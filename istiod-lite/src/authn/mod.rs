@@ -7,6 +7,8 @@ use std::{future::Future, pin::Pin};
 
 pub mod claims;
 pub mod local;
+#[cfg(feature = "kubernetes")]
+pub mod reviewed;
 
 /// Who a request comes from, as its token proves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -20,13 +20,23 @@ use std::{
 /// The signing key of the mesh. Readers get the issuer of now; [`Root::tick`] brings it forward.
 pub struct Root {
     issuer: ArcSwap<Issuer>,
-    state_dir: PathBuf,
+    /// Where the roots are also written for others to mount.
+    state_dir: Option<PathBuf>,
     origin: Mutex<Origin>,
 }
 
 enum Origin {
-    Own { trust_domain: String, overlap: Duration, stage: Stage },
-    Plugged { dir: PathBuf, last: Material },
+    Own {
+        trust_domain: String,
+        overlap: Duration,
+        stage: Stage,
+    },
+    Plugged {
+        dir: PathBuf,
+        last: Material,
+    },
+    /// Somebody else keeps the key, and brings it forward by [`Root::replace`].
+    Kept,
 }
 
 /// Why there is no root.
@@ -60,6 +70,9 @@ pub enum RootError {
     /// A plugged-in CA is replaced by whoever plugged it in.
     #[error("the CA is plugged in from {0}; replace the files there")]
     NotOurs(PathBuf),
+    /// The keeper of the key rotates it.
+    #[error("the root is kept elsewhere, and rotated there")]
+    KeptElsewhere,
 }
 
 /// The texts of a plugged-in CA.
@@ -71,13 +84,13 @@ struct Material {
     roots: String,
 }
 
-const KEY: &str = "ca-key.pem";
-const CERTIFICATE: &str = "ca-cert.pem";
-const ROOTS: &str = "root-cert.pem";
-const NEXT_KEY: &str = "next-key.pem";
-const NEXT_CERTIFICATE: &str = "next-cert.pem";
-const OLD_CERTIFICATE: &str = "old-cert.pem";
-const STAGE: &str = "rotation.json";
+pub(super) const KEY: &str = "ca-key.pem";
+pub(super) const CERTIFICATE: &str = "ca-cert.pem";
+pub(super) const ROOTS: &str = "root-cert.pem";
+pub(super) const NEXT_KEY: &str = "next-key.pem";
+pub(super) const NEXT_CERTIFICATE: &str = "next-cert.pem";
+pub(super) const OLD_CERTIFICATE: &str = "old-cert.pem";
+pub(super) const STAGE: &str = "rotation.json";
 
 impl Root {
     /// The root of this state directory; makes one if there is none. `overlap` lies between the steps
@@ -98,20 +111,33 @@ impl Root {
         let issuer = load(state_dir, stage, now)?;
         publish(state_dir, &issuer)?;
         let origin = Origin::Own { trust_domain: trust_domain.to_owned(), overlap, stage };
-        Ok(Self::new(issuer, state_dir, origin))
+        Ok(Self::new(issuer, Some(state_dir), origin))
     }
 
     /// A plugged-in CA: a directory with `ca-cert.pem`, `ca-key.pem`, `root-cert.pem` and `cert-chain.pem`,
-    /// or `tls.crt`, `tls.key` and `ca.crt`. `root-cert.pem` is also written to the state directory.
-    pub fn plugged(dir: &Path, state_dir: &Path, now: SystemTime) -> Result<Self, RootError> {
+    /// or `tls.crt`, `tls.key` and `ca.crt`. `root-cert.pem` is also written to the state directory, if there is one.
+    pub fn plugged(dir: &Path, state_dir: Option<&Path>, now: SystemTime) -> Result<Self, RootError> {
         let last = Material::read(dir)?;
         let issuer = last.issuer(dir, now)?;
-        publish(state_dir, &issuer)?;
+        if let Some(state_dir) = state_dir {
+            publish(state_dir, &issuer)?;
+        }
         Ok(Self::new(issuer, state_dir, Origin::Plugged { dir: dir.to_owned(), last }))
     }
 
-    fn new(issuer: Issuer, state_dir: &Path, origin: Origin) -> Self {
-        Self { issuer: ArcSwap::from_pointee(issuer), state_dir: state_dir.to_owned(), origin: Mutex::new(origin) }
+    /// A root whose key somebody else keeps.
+    pub fn kept(issuer: Issuer) -> Self {
+        Self::new(issuer, None, Origin::Kept)
+    }
+
+    /// Signs with another issuer from now on.
+    pub fn replace(&self, issuer: Issuer) {
+        self.issuer.store(Arc::new(issuer));
+    }
+
+    fn new(issuer: Issuer, state_dir: Option<&Path>, origin: Origin) -> Self {
+        let state_dir = state_dir.map(Path::to_owned);
+        Self { issuer: ArcSwap::from_pointee(issuer), state_dir, origin: Mutex::new(origin) }
     }
 
     /// The issuer of now.
@@ -131,6 +157,7 @@ impl Root {
                 self.take(step, trust_domain, stage, now)
             }
             Origin::Plugged { dir, last } => self.reload(dir, last, now),
+            Origin::Kept => Ok(false),
         }
     }
 
@@ -142,6 +169,7 @@ impl Root {
             }
             Origin::Own { .. } => Ok(false),
             Origin::Plugged { dir, .. } => Err(RootError::NotOurs(dir.clone())),
+            Origin::Kept => Err(RootError::KeptElsewhere),
         }
     }
 
@@ -150,7 +178,8 @@ impl Root {
     }
 
     fn take(&self, step: Step, trust_domain: &str, stage: &mut Stage, now: SystemTime) -> Result<bool, RootError> {
-        let dir = &self.state_dir;
+        // A root of our own was opened with a directory.
+        let Some(dir) = &self.state_dir else { return Ok(false) };
         let since = rotation::seconds(now);
         let next = match step {
             Step::Stay => return Ok(false),
@@ -191,7 +220,9 @@ impl Root {
         if !common {
             return Err(RootError::Unrelated(dir.to_owned()));
         }
-        publish(&self.state_dir, &issuer)?;
+        if let Some(state_dir) = &self.state_dir {
+            publish(state_dir, &issuer)?;
+        }
         tracing::info!(signer = %issuer.certificate().serial, roots = issuer.roots().len(), "plugged-in CA reloaded");
         self.issuer.store(Arc::new(issuer));
         *last = fresh;

@@ -17,12 +17,16 @@ use std::{
 /// Life of a serving certificate. It is made anew at half of it, without any round trip.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// Names under which a control plane of namespace `istio-system` and the like is reached.
-pub fn hostnames(namespace: &str) -> Vec<String> {
-    let services = ["istiod", "istiod-remote", "istio-pilot"];
+/// Names under which a control plane of this namespace is reached: by its services, with the domain of
+/// the cluster or without, and by those of its revision.
+pub fn hostnames(namespace: &str, revision: &str, domain: &str) -> Vec<String> {
+    let mut services = ["istiod", "istiod-remote", "istio-pilot"].map(str::to_owned).to_vec();
+    if revision != "default" {
+        services.push(format!("istiod-{revision}"));
+    }
     let mut names: Vec<_> = services.iter().map(|service| format!("{service}.{namespace}.svc")).collect();
-    names.extend(services.iter().map(|service| format!("{service}.{namespace}.svc.cluster.local")));
-    names.push("localhost".into());
+    names.extend(services.iter().map(|service| format!("{service}.{namespace}.svc.{domain}")));
+    names.extend([format!("istiod.{namespace}"), "istiod".into(), "localhost".into()]);
     names
 }
 

@@ -44,6 +44,8 @@ pub struct Problem {
     pub field: String,
     /// What is wrong with it, and what was done instead.
     pub reason: String,
+    /// It was understood and is not honoured; the object counts all the same.
+    pub unheeded: bool,
 }
 
 /// Reads one object. Kinds that mean nothing to the mesh give no fact and no problem.
@@ -52,12 +54,13 @@ pub fn read(object: &Object) -> Reading {
     let whole = kind(&key.group, &key.kind).is_some_and(counts_whole);
     let notes = Notes::new(whole);
     let fact = fact(object, &Field::root(&object.value, &notes), &notes);
-    let remarks = notes.remarks();
-    let problem = |(field, reason)| Problem { origin: object.origin.clone(), object: key.clone(), field, reason };
-    Reading {
-        fact,
-        problems: notes.take().into_iter().chain(remarks).take(limits::PROBLEMS_PER_OBJECT).map(problem).collect(),
-    }
+    let remarks: Vec<_> = notes.remarks().into_iter().map(|remark| (remark, true)).collect();
+    let problem = |((field, reason), unheeded)| {
+        let (origin, object) = (object.origin.clone(), key.clone());
+        Problem { origin, object, field, reason, unheeded }
+    };
+    let all = notes.take().into_iter().map(|note| (note, false)).chain(remarks);
+    Reading { fact, problems: all.take(limits::PROBLEMS_PER_OBJECT).map(problem).collect() }
 }
 
 /// The fact that an object is gone; `None` for kinds that mean nothing to the mesh.
@@ -66,7 +69,7 @@ pub fn removed(key: &ObjectKey) -> Option<Fact> {
     Some(Fact::Removed(FactKey { kind, namespace: key.namespace.as_str().into(), name: key.name.as_str().into() }))
 }
 
-fn kind(group: &str, kind: &str) -> Option<Kind> {
+pub(crate) fn kind(group: &str, kind: &str) -> Option<Kind> {
     Some(match (group, kind) {
         ("", "Namespace") => Kind::Namespace,
         ("", "ServiceAccount") => Kind::ServiceAccount,

@@ -9,10 +9,11 @@
 //! Rooms: `labels` (selectors, both ways) · `told` · `mark` · `build` · `difference` · `services`, `workloads`,
 //! `policies` (one object each, plain functions) · `rules` (what waypoints do with requests) · `vips`
 //! (addresses for services without) · `gateways`, `naming`, `binding` (which waypoint stands before
-//! what) · `guard` (that it cannot be gone around).
+//! what) · `guard` (that it cannot be gone around) · `deployed` (the Service made for a Gateway).
 
 mod binding;
 mod build;
+mod deployed;
 mod difference;
 mod gateways;
 mod guard;
@@ -38,6 +39,8 @@ use told::{Name, Owner, Source, Told};
 use xds::server::Publication;
 
 pub(crate) use rules::without_destinations;
+
+pub use deployed::{DeployedService, Served};
 
 /// What the index must know of the mesh as a whole.
 #[derive(Clone, Debug)]

@@ -74,9 +74,9 @@ pub struct Object {
 /// Where a document stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
-    /// File.
+    /// File; `cluster:<kind>` for an object that an API server has.
     pub file: Arc<Path>,
-    /// Line of the document's first content, from 1.
+    /// Line of the document's first content, from 1; 0 when it stands in no file.
     pub line: usize,
 }
 
@@ -123,7 +123,10 @@ impl fmt::Display for ObjectKey {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file.display(), self.line)
+        match self.line {
+            0 => write!(f, "{}", self.file.display()),
+            line => write!(f, "{}:{line}", self.file.display()),
+        }
     }
 }
 

@@ -141,7 +141,7 @@ fn a_plugged_in_authority_is_reloaded_unless_it_would_cut_everybody_off() {
     let make = || Issuer::self_signed("mesh", ROOT_LIFETIME, now()).unwrap();
     let (a, b, c) = (make(), make(), make());
     plug_in(dir.path(), &a, a.roots_pem());
-    let root = Root::plugged(dir.path(), state.path(), now()).unwrap();
+    let root = Root::plugged(dir.path(), Some(state.path()), now()).unwrap();
     assert!(!root.tick(now()).unwrap());
     assert!(matches!(root.rotate(now()), Err(RootError::NotOurs(_))));
     let both = format!("{}{}", a.roots_pem(), b.roots_pem());
@@ -169,6 +169,6 @@ fn the_layout_of_cert_manager_is_taken_too() {
     fs::write(dir.path().join("tls.key"), a.key_pem()).unwrap();
     fs::write(dir.path().join("tls.crt"), a.certificate_pem()).unwrap();
     fs::write(dir.path().join("ca.crt"), a.roots_pem()).unwrap();
-    let root = Root::plugged(dir.path(), state.path(), now()).unwrap();
+    let root = Root::plugged(dir.path(), Some(state.path()), now()).unwrap();
     assert_eq!(certify(&root, now()).roots().len(), 1);
 }
