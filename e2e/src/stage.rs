@@ -23,6 +23,8 @@ use std::{
 const START_DEADLINE: Duration = Duration::from_secs(60);
 /// A pod is a namespace and a process: seconds, unless it makes a gigabyte first.
 const POD_DEADLINE: Duration = Duration::from_secs(60);
+/// Where the mesh's own programs run.
+const SYSTEM_NAMESPACE: &str = "istio-system";
 /// The link of a node to the others, as it is called in the node.
 const NODE_LINK: &str = "eth0";
 /// Between two looks at a condition in the lab.
@@ -207,13 +209,23 @@ impl Stage {
         pods.find(|p| format!("{}/{}", p.namespace, p.name) == pod).ok_or_else(|| anyhow!("there is no pod {pod}"))
     }
 
-    /// Waits until pods are ready.
+    /// Waits until pods are ready, and the node proxies know it.
     pub fn ready(&mut self, pods: &[&str]) -> Result<()> {
         for pod in pods {
             self.wait(&format!("pod {pod} is ready"), POD_DEADLINE, |stage| {
                 Ok(stage.pod(pod).is_ok_and(|p| p.is_ready))
             })?;
         }
+        self.wait(&format!("the proxies know {}", pods.join(", ")), POD_DEADLINE, |stage| {
+            let mut report = stage.status()?;
+            let proxies = format!("{SYSTEM_NAMESPACE}/ztunnel-");
+            report.pods.retain(|pod| {
+                let name = format!("{}/{}", pod.namespace, pod.name);
+                pods.contains(&name.as_str()) || name.starts_with(&proxies)
+            });
+            report.services.clear();
+            Ok(stage.lab().unknown(&report)?.is_empty())
+        })?;
         Ok(())
     }
 

@@ -22,12 +22,14 @@
 //! | [`admin`] | the config dump and what else an operator may ask |
 //! | [`limits`] | every number, with its reason |
 //! | [`agent`] | the node agent: redirection, and which pods are in |
+//! | [`cni_plugin`] | what a container runtime runs for each new pod |
 //!
 //! No request path here calls the control plane. Nothing but [`net`] is unsafe.
 
 pub mod admin;
 pub mod agent;
 pub mod app;
+pub mod cni_plugin;
 pub mod config;
 pub mod connection;
 pub mod dns;

@@ -3,6 +3,7 @@
 //! written against this and nothing else.
 
 pub(crate) mod conditions;
+mod known;
 mod life;
 mod running;
 
@@ -121,16 +122,18 @@ impl Lab {
         }
     }
 
-    /// Waits until every pod is ready.
+    /// Waits until every pod is ready, and every node proxy knows it.
     pub fn wait_ready(&self, timeout: Duration) -> Result<StatusReport, LabError> {
         let begun = Instant::now();
         loop {
             let report = self.status()?;
-            if report.ready {
+            let unknown = if report.ready { self.unknown(&report)? } else { Vec::new() };
+            if report.ready && unknown.is_empty() {
                 return Ok(report);
             }
             if begun.elapsed() > timeout {
-                return Err(LabError::NotReady { after: timeout, waiting_for: show::status(&report) });
+                let waiting_for = format!("{}\n{}", show::status(&report), unknown.join("\n"));
+                return Err(LabError::NotReady { after: timeout, waiting_for: waiting_for.trim_end().to_owned() });
             }
             pause();
         }

@@ -19,13 +19,17 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Deserialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::facts::PodName;
-use super::limits::{CNI_ANSWER_DEADLINE, CNI_BODY_BYTES_MAX, CNI_CONNECTIONS_MAX, CNI_REQUEST_DEADLINE};
+use super::facts::{Labels, PodName};
+use super::limits::{
+    CNI_ANSWER_DEADLINE, CNI_BODY_BYTES_MAX, CNI_CONNECTIONS_MAX, CNI_DOUBT_INTERVAL, CNI_REQUEST_DEADLINE,
+};
+use super::place::{self, Place};
 use super::pod::Standing;
 use super::report::Report;
 use super::socket;
+use super::source::Witness;
 
 /// A pod that is about to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,19 +40,21 @@ pub struct Announced {
     pub netns: PathBuf,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+    /// Which incarnation of the name, if that is said.
+    pub uid: Option<String>,
 }
 
 /// What is known of an announced pod.
 #[derive(Debug)]
 pub enum Known {
-    /// It does not belong into the mesh.
-    Outside,
+    /// It does not belong into the mesh. If its namespace could change that, with its labels.
+    Outside(Option<Labels>),
     /// It is being taken in, with this uid and namespace.
     Taken {
         /// Which incarnation.
         uid: String,
         /// Its namespace.
-        netns: PathBuf,
+        netns: Place,
         /// How it stands.
         standing: watch::Receiver<Standing>,
     },
@@ -72,6 +78,9 @@ struct CmdAdd {
     pod_namespace: String,
     #[serde(rename = "IPs", default)]
     ips: Vec<IpConfig>,
+    /// Not of Istio's plugin, but of ours.
+    #[serde(rename = "PodUID", default)]
+    pod_uid: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,11 +104,30 @@ pub fn parse(body: &[u8]) -> Result<Announced, String> {
     let mut addresses: Vec<IpAddr> = add.ips.into_iter().map(|ip| ip.address.ip).collect();
     addresses.sort_unstable();
     addresses.dedup();
-    Ok(Announced { pod: PodName { namespace: add.pod_namespace, name: add.pod_name }, netns: add.netns, addresses })
+    let uid = (!add.pod_uid.is_empty()).then_some(add.pod_uid);
+    Ok(Announced {
+        pod: PodName { namespace: add.pod_namespace, name: add.pod_name },
+        netns: add.netns,
+        addresses,
+        uid,
+    })
+}
+
+/// What answering takes.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    /// Where announcements go.
+    pub announcements: mpsc::Sender<Announcement>,
+    /// Who is asked again before a pod starts outside of the mesh.
+    pub witness: Witness,
+    /// Where the host's directories are mounted, if paths are the host's.
+    pub mounts: Option<PathBuf>,
+    /// What is counted.
+    pub report: Report,
 }
 
 /// Answers announcements at a path until dropped.
-pub async fn serve(path: &Path, announcements: mpsc::Sender<Announcement>, report: Report) -> io::Result<()> {
+pub async fn serve(path: &Path, desk: Desk) -> io::Result<()> {
     let listener = socket::listen(path, |path| UnixListener::bind(path))?;
     let places = Arc::new(Semaphore::new(CNI_CONNECTIONS_MAX));
     loop {
@@ -112,10 +140,10 @@ pub async fn serve(path: &Path, announcements: mpsc::Sender<Announcement>, repor
                 continue;
             }
         };
-        let (announcements, report) = (announcements.clone(), report.clone());
+        let desk = desk.clone();
         let conversation = async move {
             let _place = place;
-            if let Err(reason) = converse(stream, announcements, report).await {
+            if let Err(reason) = converse(stream, desk).await {
                 tracing::debug!(reason, "an announcement of a pod broke off");
             }
         };
@@ -123,14 +151,14 @@ pub async fn serve(path: &Path, announcements: mpsc::Sender<Announcement>, repor
     }
 }
 
-async fn converse(stream: UnixStream, announcements: mpsc::Sender<Announcement>, report: Report) -> Result<(), String> {
+async fn converse(stream: UnixStream, desk: Desk) -> Result<(), String> {
     let peer = stream.peer_cred().map_err(|error| error.to_string())?.uid();
     if peer != 0 && peer != nix::unistd::geteuid().as_raw() {
         return Err(format!("it comes from user {peer}"));
     }
     let service = service_fn(|request| async {
-        let (status, text) = respond(request, &announcements).await;
-        report.announced(status.as_u16());
+        let (status, text) = respond(request, &desk).await;
+        desk.report.announced(status.as_u16());
         if status != StatusCode::OK {
             tracing::warn!(%status, reason = text, "a pod may not start yet");
         }
@@ -150,7 +178,7 @@ async fn converse(stream: UnixStream, announcements: mpsc::Sender<Announcement>,
     }
 }
 
-async fn respond(request: Request<Incoming>, announcements: &mpsc::Sender<Announcement>) -> (StatusCode, String) {
+async fn respond(request: Request<Incoming>, desk: &Desk) -> (StatusCode, String) {
     if request.uri().path() != "/cmdadd" {
         return (StatusCode::NOT_FOUND, "there is only /cmdadd\n".to_owned());
     }
@@ -158,7 +186,7 @@ async fn respond(request: Request<Incoming>, announcements: &mpsc::Sender<Announ
         return (StatusCode::METHOD_NOT_ALLOWED, "there is only POST\n".to_owned());
     }
     let body = Limited::new(request.into_body(), CNI_BODY_BYTES_MAX).collect();
-    let announced = match timeout(CNI_REQUEST_DEADLINE, body).await {
+    let mut announced = match timeout(CNI_REQUEST_DEADLINE, body).await {
         Ok(Ok(body)) => match parse(&body.to_bytes()) {
             Ok(announced) => announced,
             Err(reason) => return (StatusCode::BAD_REQUEST, format!("{reason}\n")),
@@ -167,8 +195,14 @@ async fn respond(request: Request<Incoming>, announcements: &mpsc::Sender<Announ
         Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the request did not come in time\n".to_owned()),
     };
     let pod = announced.pod.clone();
+    if let Some(mounts) = &desk.mounts {
+        match place::seen_from(mounts, &announced.netns) {
+            Ok(path) => announced.netns = path,
+            Err(error) => return (StatusCode::BAD_REQUEST, format!("pod {pod}: {error}\n")),
+        }
+    }
     let (mut known, mut last) = (None, "the pod is not known here yet".to_owned());
-    let outcome = timeout(CNI_ANSWER_DEADLINE, settle(announced, announcements, &mut known, &mut last)).await;
+    let outcome = timeout(CNI_ANSWER_DEADLINE, settle(&announced, desk, &mut known, &mut last)).await;
     match outcome {
         Ok(Ok(())) => (StatusCode::OK, String::new()),
         Ok(Err(reason)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("pod {pod}: {reason}\n")),
@@ -178,26 +212,38 @@ async fn respond(request: Request<Incoming>, announcements: &mpsc::Sender<Announ
 
 /// Waits until the pod is in, or known to be outside. `last` is what it waits for.
 async fn settle(
-    announced: Announced,
-    announcements: &mpsc::Sender<Announcement>,
+    announced: &Announced,
+    desk: &Desk,
     known: &mut Option<Known>,
     last: &mut String,
-) -> Result<(), &'static str> {
+) -> Result<(), String> {
     const ENDING: &str = "the node agent is ending";
-    let (answer, answered) = oneshot::channel();
-    announcements.send(Announcement { announced, answer }).await.map_err(|_| ENDING)?;
-    let (uid, netns, standing) = match known.insert(answered.await.map_err(|_| ENDING)?) {
-        Known::Outside => return Ok(()),
-        Known::Taken { uid, netns, standing } => (uid, netns, standing),
+    let (uid, netns, standing) = loop {
+        let (answer, answered) = oneshot::channel();
+        let announcement = Announcement { announced: announced.clone(), answer };
+        desk.announcements.send(announcement).await.map_err(|_| ENDING)?;
+        match known.insert(answered.await.map_err(|_| ENDING)?) {
+            Known::Taken { uid, netns, standing } => break (uid, netns, standing),
+            Known::Outside(None) => return Ok(()),
+            Known::Outside(Some(labels)) => {
+                if desk.witness.confirms(&announced.pod.namespace, labels).await? {
+                    return Ok(());
+                }
+                "its namespace came into the mesh just now".clone_into(last);
+                sleep(CNI_DOUBT_INTERVAL).await;
+            }
+        }
     };
     loop {
         match &*standing.borrow_and_update() {
             Standing::In(member) if member.uid == *uid && member.netns == *netns => return Ok(()),
             // Its labels changed meanwhile, or an older incarnation of it is still on its way out.
-            Standing::In(_) | Standing::Out | Standing::Working => "it is being taken into the mesh".clone_into(last),
+            Standing::In(_) | Standing::Out | Standing::Leaving | Standing::Working => {
+                "it is being taken into the mesh".clone_into(last)
+            }
             Standing::Waiting(reason) => last.clone_from(reason),
         }
-        standing.changed().await.map_err(|_| "the pod is gone")?;
+        standing.changed().await.map_err(|_| "the pod is gone".to_owned())?;
     }
 }
 
@@ -212,6 +258,7 @@ mod tests {
             {"Interface":2,"Address":{"IP":"fd00::7","Mask":"/////////////////////w=="},"Gateway":"fd00::1"}]}"#;
         let announced = parse(body).unwrap();
         assert_eq!(announced.pod.to_string(), "shop/web");
+        assert_eq!(announced.uid, None);
         assert_eq!(announced.netns.to_str(), Some("/var/run/netns/x"));
         assert_eq!(announced.addresses, ["10.0.0.7".parse::<IpAddr>().unwrap(), "fd00::7".parse().unwrap()]);
     }

@@ -38,6 +38,13 @@ pub enum Outside {
     ExcludedNamespace,
     /// It has ended.
     Ended,
+    /// The mesh is being removed from its node.
+    MeshRemoved,
+}
+
+/// What labels say of the mesh: `ambient`, `none`, or something that means nothing.
+pub fn mode(labels: &Labels) -> &str {
+    labels.get(DATAPLANE_MODE).map_or("", String::as_str)
 }
 
 /// Whether a pod belongs into the mesh.
@@ -47,7 +54,6 @@ pub fn belongs(
     namespace_labels: &Labels,
     selection: &Selection,
 ) -> Result<(), Outside> {
-    let mode = |labels: &Labels| labels.get(DATAPLANE_MODE).cloned().unwrap_or_default();
     if pod.host_network {
         return Err(Outside::HostNetwork);
     }
@@ -63,7 +69,7 @@ pub fn belongs(
     if pod.ended {
         return Err(Outside::Ended);
     }
-    let asked = match mode(&pod.labels).as_str() {
+    let asked = match mode(&pod.labels) {
         "ambient" => true,
         "none" => false,
         _ => mode(namespace_labels) == "ambient",

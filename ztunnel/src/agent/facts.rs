@@ -10,6 +10,9 @@ use serde_json::Value;
 /// Where a pod's network namespace is, as the lab's kubelet says.
 const NETNS_ANNOTATION: &str = "lab.istiod-lite.io/netns";
 
+/// On the object of a static pod: the uid that the kubelet gave the pod itself.
+const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
 /// Labels, or annotations.
 pub type Labels = BTreeMap<String, String>;
 
@@ -68,6 +71,11 @@ impl PodFacts {
         }
     }
 
+    /// The uid by which the kubelet knows it: a static pod's is not that of its object.
+    pub fn given_uid(&self) -> &str {
+        self.annotations.get(MIRROR_ANNOTATION).filter(|uid| !uid.is_empty()).unwrap_or(&self.uid)
+    }
+
     /// Where its network namespace is, as far as the Pod says.
     pub fn netns(&self) -> Option<PathBuf> {
         self.annotations.get(NETNS_ANNOTATION).filter(|path| !path.is_empty()).map(PathBuf::from)
@@ -79,7 +87,8 @@ pub fn namespace_labels(object: &Object) -> Labels {
     labels(&object.value, "/metadata/labels")
 }
 
-fn labels(value: &Value, pointer: &str) -> Labels {
+/// The labels, or annotations, at a place of an object.
+pub(super) fn labels(value: &Value, pointer: &str) -> Labels {
     let entries = value.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
     entries.filter_map(|(key, value)| Some((key.clone(), scalar(value)?))).collect()
 }

@@ -58,3 +58,40 @@ pub const RECOVERY_DEADLINE: Duration = Duration::from_secs(5);
 /// Pods whose namespaces are worked on at once. The work is the kernel's, and it does it one by
 /// one for most of the way.
 pub const KERNEL_WORK_MAX: usize = 4;
+
+/// Between two looks through the processes of the node for pods whose namespace was not found. A
+/// look reads two small files of each process: 20 ms for a thousand.
+pub const SEARCH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Between two questions about a pod that the cluster says is in and we do not know of yet: the
+/// watch brings the news within milliseconds.
+pub const CNI_DOUBT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Longest CNI configuration. Usual ones have a few thousand bytes.
+pub const CNI_CONF_BYTES_MAX: u64 = 1 << 20;
+
+/// Files in the directory of CNI configurations. Usual are one to three.
+pub const CNI_CONFS_MAX: usize = 256;
+
+/// Between two looks at the CNI configuration when it changes: a write is several messages, and a
+/// program that fights over it costs 50 looks a second at most.
+pub const CNI_CONF_SETTLE: Duration = Duration::from_millis(20);
+
+/// How often the CNI configuration is looked at although nobody said that it changed.
+pub const CNI_CONF_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What a removal takes of the grace period: open connections have [`LET_GO`] to end, and one more
+/// second for the kernel and the API server. Until then it is asked whether it is one.
+pub const REMOVAL_TIME: Duration = Duration::from_secs(8);
+
+/// Between two questions whether the mesh is being removed, when there is no answer.
+pub const REMOVAL_QUESTION_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often the cluster may refuse that an annotation is removed before that is given up: by then
+/// a second has passed, and a pod must not stay cut off because of it.
+pub const REFUSALS_MAX: u32 = 8;
+
+/// First and longest wait before the node's taint is tried again.
+pub const UNTAINT_MIN: Duration = Duration::from_millis(500);
+/// See [`UNTAINT_MIN`].
+pub const UNTAINT_MAX: Duration = Duration::from_secs(30);

@@ -48,6 +48,8 @@ pub enum Standing {
     Working,
     /// It is in, as this.
     In(Member),
+    /// It is out, and its rules go when what was open had its time to end.
+    Leaving,
     /// It is out.
     Out,
     /// A step failed and is tried again.
@@ -87,15 +89,16 @@ pub async fn keep(
             }
             step => {
                 if step == Step::Unprogram {
-                    // Out it is already; nothing waits for the rules.
-                    standing.send_replace(keeper.standing(&wanted));
+                    // Out it is already; only the end of the mesh waits for the rules.
+                    keeper.standing(&wanted);
+                    standing.send_replace(Standing::Leaving);
                     tokio::select! {
                         () = keeper.let_end() => {}
                         changed = want.changed() => if changed.is_err() { return } else { continue },
                     }
                 }
                 let Err(error) = keeper.take(step, &wanted).await else { continue };
-                keeper.failed(step, &error, backoff.attempts());
+                keeper.failed(step, &error, backoff.attempts()).await;
                 standing.send_replace(Standing::Waiting(error.to_string()));
                 let mut connected = keeper.node.proxies.connected();
                 let wait = backoff.next(rand::random());

@@ -2,22 +2,24 @@
 //! node what should be. A task a pod sees to it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use chassis::objects::{Directory, ObjectEvent, ObjectKey};
+use chassis::objects::{ObjectEvent, ObjectKey};
 use chassis::task::{self, Task};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::cni::{Announced, Announcement, Known};
-use super::config::Config;
-use super::enrol;
-use super::facts::{Labels, PodFacts, PodName, namespace_labels};
+use super::book::{Book, Verdict};
+use super::cni::{Announcement, Known};
+use super::enrol::Outside;
+use super::facts::{PodFacts, PodName, namespace_labels};
 use super::limits::RECOVERY_DEADLINE;
+use super::place::Place;
 use super::pod::{self, Node, Standing};
+use super::search::{Found, Search};
+use super::source::Source;
 use super::status;
-use super::steps::{Member, Told, Want};
+use super::steps::{Told, Want};
 use crate::net::nat;
 
 /// One pod's task.
@@ -31,42 +33,40 @@ struct Keeper {
 /// The reader of facts.
 #[derive(Debug)]
 pub(super) struct Agent {
-    config: Config,
+    /// The node whose pods are ours.
+    name: String,
     node: Arc<Node>,
-    directory: Directory,
-    namespaces: BTreeMap<String, Labels>,
-    /// The pods of this node.
-    pods: BTreeMap<PodName, PodFacts>,
-    /// What was announced of them before they started.
-    announced: BTreeMap<PodName, Announced>,
+    source: Source,
+    search: Search,
+    book: Book,
     /// Announcements of pods that are not known yet.
     waiting: Vec<Announcement>,
     keepers: BTreeMap<PodName, Keeper>,
 }
 
 impl Agent {
-    pub(super) fn new(config: Config, node: Arc<Node>, directory: Directory) -> Self {
-        Self {
-            config,
-            node,
-            directory,
-            namespaces: BTreeMap::new(),
-            pods: BTreeMap::new(),
-            announced: BTreeMap::new(),
-            waiting: Vec::new(),
-            keepers: BTreeMap::new(),
-        }
+    pub(super) fn new(name: String, node: Arc<Node>, source: Source, search: Search, book: Book) -> Self {
+        let book = Book { searches: search.is_possible(), ..book };
+        Self { name, node, source, search, book, waiting: Vec::new(), keepers: BTreeMap::new() }
     }
 
     /// Finds the pods again that an earlier agent took in: when this returns each was tried once.
     pub(super) async fn recover(mut self) -> Self {
+        let events = self.source.next().await;
         let deadline = Instant::now() + RECOVERY_DEADLINE;
-        let events = self.directory.next().await;
         let touched = self.take(events);
-        for pod in self.pods.values().filter(|pod| status::told(pod) == Told::Enabled) {
-            self.node.proxies.keep(&pod.uid);
+        // Those that left meanwhile are taken out before a proxy asks.
+        for (name, pod) in &self.book.pods {
+            if status::told(pod) == Told::Enabled && self.book.belongs(name, pod).is_ok() {
+                self.node.proxies.keep(&pod.uid);
+            }
         }
         self.follow(touched);
+        if !self.search.is_idle()
+            && let Ok(found) = timeout_at(deadline, self.search.next()).await
+        {
+            self.locate(found);
+        }
         for (name, keeper) in &mut self.keepers {
             let tried = keeper.standing.wait_for(|standing| *standing != Standing::Working);
             if timeout_at(deadline, tried).await.is_err() {
@@ -86,34 +86,59 @@ impl Agent {
 
     /// Takes back what an earlier agent left of pods that are no more.
     fn prune(&self) -> std::io::Result<()> {
-        self.node.status.forget_all_but(self.pods.keys())?;
+        self.node.status.forget_all_but(self.book.pods.keys())?;
         let mut stale = nat::probed(&self.node.home)?;
-        let wanted: BTreeSet<IpAddr> = self
-            .keepers
-            .values()
-            .flat_map(|keeper| match &*keeper.want.borrow() {
-                Want::In(member) => member.addresses.clone(),
-                Want::Out { .. } | Want::Gone => Vec::new(),
-            })
-            .collect();
+        let wanted = self.book.probed();
         stale.retain(|address| !wanted.contains(address));
         nat::remove_probed(&self.node.home, &stale)
     }
 
-    /// Follows facts and announcements for ever.
-    pub(super) async fn read(mut self, mut announcements: mpsc::Receiver<Announcement>) {
+    /// Follows facts and announcements, until the mesh is removed from this node: then every pod is
+    /// taken out, and who asked for that is told.
+    pub(super) async fn read(
+        mut self,
+        mut announcements: mpsc::Receiver<Announcement>,
+        mut removal: oneshot::Receiver<oneshot::Sender<()>>,
+    ) {
+        let mut removable = true;
         loop {
-            // Cancelled, neither arm loses anything.
+            // Cancelled, no arm loses anything.
             tokio::select! {
-                events = self.directory.next() => {
+                events = self.source.next() => {
                     let touched = self.take(events);
                     self.follow(touched);
                 }
+                found = self.search.next() => self.locate(found),
                 announcement = announcements.recv() => match announcement {
                     Some(announcement) => self.announce(announcement),
                     None => return,
                 },
+                asked = &mut removal, if removable => match asked {
+                    Ok(done) => {
+                        self.close().await;
+                        let _nobody_waits_any_more = done.send(());
+                        return;
+                    }
+                    Err(_) => removable = false,
+                },
             }
+        }
+    }
+
+    /// Takes every pod out. New ones start outside.
+    async fn close(&mut self) {
+        self.book.closing = true;
+        let all: BTreeSet<PodName> = self.book.pods.keys().cloned().collect();
+        tracing::info!(pods = self.keepers.len(), "the mesh is removed from this node, taking its pods out");
+        self.follow(all);
+        while !self.search.is_idle() {
+            // One look is enough: pods that have no process have no rules either.
+            let found = self.search.next().await;
+            self.locate(found);
+        }
+        for keeper in self.keepers.values_mut() {
+            // A keeper that has ended has nothing left to do.
+            let _ended = keeper.standing.wait_for(|standing| *standing == Standing::Out).await;
         }
     }
 
@@ -123,52 +148,81 @@ impl Agent {
         for event in events {
             match event {
                 ObjectEvent::Applied(object) if is(&object.key(), "Namespace") => {
-                    self.namespaces.insert(object.name.clone(), namespace_labels(&object));
-                    touched.extend(self.of_namespace(&object.name));
+                    self.book.namespaces.insert(object.name.clone(), namespace_labels(&object));
+                    touched.extend(self.book.of_namespace(&object.name));
                 }
                 ObjectEvent::Removed(key) if is(&key, "Namespace") => {
-                    self.namespaces.remove(&key.name);
-                    touched.extend(self.of_namespace(&key.name));
+                    self.book.namespaces.remove(&key.name);
+                    touched.extend(self.book.of_namespace(&key.name));
                 }
                 ObjectEvent::Applied(object) if is(&object.key(), "Pod") => {
                     let name = PodName { namespace: object.namespace.clone(), name: object.name.clone() };
-                    let pod = PodFacts::of(&object);
-                    if self.pods.get(&name).is_some_and(|before| before.uid != pod.uid) {
-                        // What was announced was announced of another pod of this name.
-                        self.announced.remove(&name);
-                    }
-                    let known = if pod.node == self.config.node {
-                        self.pods.insert(name.clone(), pod)
-                    } else {
-                        self.pods.remove(&name)
-                    };
-                    if known.is_some() || self.pods.contains_key(&name) {
-                        self.node.report.event(if known.is_some() { "update" } else { "add" });
+                    if self.take_pod(&name, PodFacts::of(&object)) {
                         touched.insert(name);
                     }
                 }
                 ObjectEvent::Removed(key) if is(&key, "Pod") => {
                     let name = PodName { namespace: key.namespace, name: key.name };
-                    if self.pods.remove(&name).is_some() {
+                    if let Some(pod) = self.book.pods.remove(&name) {
+                        self.forget(&pod);
                         self.node.report.event("delete");
                         touched.insert(name);
                     }
                 }
                 ObjectEvent::Applied(_) | ObjectEvent::Removed(_) => {}
-                ObjectEvent::Problem(problem) => tracing::warn!(%problem, "a file cannot be read"),
+                ObjectEvent::Problem(problem) => tracing::warn!(%problem, "something cannot be read"),
             }
         }
         touched
     }
 
-    fn of_namespace(&self, namespace: &str) -> Vec<PodName> {
-        self.pods.keys().filter(|name| name.namespace == namespace).cloned().collect()
+    /// Takes a pod; whether it is, or was, of this node.
+    fn take_pod(&mut self, name: &PodName, pod: PodFacts) -> bool {
+        let other_uid = self.book.pods.get(name).is_some_and(|before| before.uid != pod.uid);
+        if other_uid && self.book.announced.get(name).is_some_and(|announced| !is_of(announced.uid.as_deref(), &pod)) {
+            // What was announced was announced of another pod of this name.
+            self.book.announced.remove(name);
+        }
+        let ours = pod.node == self.name;
+        // Another sandbox has another namespace, and nobody announced it.
+        let moved = self.book.pods.get(name).is_some_and(|before| before.addresses != pod.addresses);
+        if moved {
+            self.book.found.remove(pod.given_uid());
+        }
+        let known = if ours { self.book.pods.insert(name.clone(), pod) } else { self.book.pods.remove(name) };
+        if let Some(before) = known.as_ref().filter(|_| other_uid || !ours) {
+            self.forget(before);
+        }
+        if known.is_some() || ours {
+            self.node.report.event(if known.is_some() { "update" } else { "add" });
+        }
+        known.is_some() || ours
+    }
+
+    fn forget(&mut self, pod: &PodFacts) {
+        self.book.forget(pod);
+        self.search.forget(pod.given_uid());
+    }
+
+    /// Takes what a look through the processes gave.
+    fn locate(&mut self, found: Found) {
+        let Found { places, missing } = found;
+        let touched: BTreeSet<PodName> = self
+            .book
+            .pods
+            .iter()
+            .filter(|(_, pod)| places.contains_key(pod.given_uid()) || missing.contains(pod.given_uid()))
+            .map(|(name, _)| name.clone())
+            .collect();
+        self.book.found.extend(places.into_iter().map(|(uid, netns)| (uid, Place::Held(netns))));
+        self.book.missing.extend(missing);
+        self.follow(touched);
     }
 
     fn follow(&mut self, touched: BTreeSet<PodName>) {
         for name in touched {
-            if !self.pods.contains_key(&name) {
-                self.announced.remove(&name);
+            if !self.book.pods.contains_key(&name) {
+                self.book.announced.remove(&name);
             }
             self.reconcile(&name);
         }
@@ -178,8 +232,16 @@ impl Agent {
 
     /// Has what should be of one pod be seen to.
     fn reconcile(&mut self, name: &PodName) {
-        let Some(want) = self.want(name) else { return };
-        if let Some(keeper) = self.keepers.get(name).filter(|keeper| !keeper.task.is_finished()) {
+        let living = self.keepers.get(name).filter(|keeper| !keeper.task.is_finished());
+        let want = match self.book.verdict(name, living.is_some()) {
+            Verdict::Want(want) => want,
+            Verdict::Miss(uid) => return self.search.miss(&uid),
+            Verdict::TooEarly => return,
+        };
+        if let Some(pod) = self.book.pods.get(name) {
+            self.search.forget(pod.given_uid());
+        }
+        if let Some(keeper) = living {
             keeper.want.send_if_modified(|before| {
                 let differs = *before != want;
                 *before = want;
@@ -188,7 +250,7 @@ impl Agent {
             return;
         }
         self.keepers.remove(name);
-        let told = self.pods.get(name).map_or(Told::Nothing, status::told);
+        let told = self.book.pods.get(name).map_or(Told::Nothing, status::told);
         let needed = match want {
             Want::In(_) => true,
             Want::Out { .. } => told != Told::Nothing,
@@ -202,58 +264,39 @@ impl Agent {
         }
     }
 
-    /// What should be of one pod; `None` while too little is known to do anything.
-    fn want(&self, name: &PodName) -> Option<Want> {
-        let Some(pod) = self.pods.get(name) else { return Some(Want::Gone) };
-        match self.belongs(name, pod) {
-            Err(enrol::Outside::Ended) => return Some(Want::Gone),
-            Err(_) => return Some(Want::Out { netns: pod.netns() }),
-            Ok(()) => {}
-        }
-        let announced = self.announced.get(name);
-        let netns = pod.netns().or_else(|| announced.map(|announced| announced.netns.clone()))?;
-        let addresses = match (pod.addresses.as_slice(), announced) {
-            ([], Some(announced)) => announced.addresses.clone(),
-            (addresses, _) => addresses.to_vec(),
-        };
-        if addresses.is_empty() || pod.uid.is_empty() {
-            return None;
-        }
-        Some(Want::In(Member {
-            uid: pod.uid.clone(),
-            service_account: pod.service_account.clone(),
-            netns,
-            addresses,
-            redirect: enrol::redirect(pod, self.config.dns),
-        }))
-    }
-
-    fn belongs(&self, name: &PodName, pod: &PodFacts) -> Result<(), enrol::Outside> {
-        let labels = self.namespaces.get(&name.namespace).cloned().unwrap_or_default();
-        enrol::belongs(pod, &name.namespace, &labels, &self.config.selection)
-    }
-
     /// A pod is about to start.
     fn announce(&mut self, announcement: Announcement) {
         let Announcement { announced, answer } = announcement;
         let name = announced.pod.clone();
-        let Some(pod) = self.pods.get(&name).filter(|pod| !pod.uid.is_empty()) else {
+        let known = self.book.pods.get(&name).filter(|pod| {
+            let namespace = !self.source.tells_every_namespace() || self.book.namespaces.contains_key(&name.namespace);
+            namespace && !pod.uid.is_empty() && is_of(announced.uid.as_deref(), pod)
+        });
+        let Some(pod) = known else {
             return self.waiting.push(Announcement { announced, answer });
         };
         let uid = pod.uid.clone();
-        if self.belongs(&name, pod).is_err() {
+        if let Err(outside) = self.book.belongs(&name, pod) {
+            let by_namespace = outside == Outside::NotAsked;
+            let labels = by_namespace.then(|| self.book.namespaces.get(&name.namespace).cloned().unwrap_or_default());
             // Whoever asked may have given up.
-            let _ = answer.send(Known::Outside);
+            let _ = answer.send(Known::Outside(labels));
             return;
         }
-        self.announced.insert(name.clone(), announced.clone());
+        self.book.announced.insert(name.clone(), announced.clone());
         self.reconcile(&name);
-        let (Some(Want::In(member)), Some(keeper)) = (self.want(&name), self.keepers.get(&name)) else {
+        let verdict = self.book.verdict(&name, true);
+        let (Verdict::Want(Want::In(member)), Some(keeper)) = (verdict, self.keepers.get(&name)) else {
             return self.waiting.push(Announcement { announced, answer });
         };
         let known = Known::Taken { uid, netns: member.netns, standing: keeper.standing.clone() };
         let _ = answer.send(known);
     }
+}
+
+/// Whether an announcement with this uid is of this pod. One without may be of any.
+fn is_of(announced: Option<&str>, pod: &PodFacts) -> bool {
+    announced.is_none_or(|uid| uid == pod.uid || uid == pod.given_uid())
 }
 
 fn is(key: &ObjectKey, kind: &str) -> bool {

@@ -25,6 +25,8 @@ pub struct Report {
     requests: Family<Response, Counter>,
     healed: Counter,
     failures: Counter,
+    installs: Counter,
+    install_ready: Gauge,
 }
 
 impl Report {
@@ -49,7 +51,27 @@ impl Report {
             "Steps of taking a pod in or out that failed and are tried again",
             report.failures.clone(),
         );
+        registry.register(
+            "istio_cni_installs",
+            "Times that the CNI plugin was installed, or put right after somebody else",
+            report.installs.clone(),
+        );
+        registry.register(
+            "istio_cni_install_ready",
+            "Whether new pods come by the CNI plugin",
+            report.install_ready.clone(),
+        );
         report
+    }
+
+    /// The CNI plugin was installed or put right.
+    pub fn installed(&self) {
+        self.installs.inc();
+    }
+
+    /// Whether new pods come by the CNI plugin.
+    pub fn install_ready(&self, ready: bool) {
+        self.install_ready.set(ready.into());
     }
 
     /// How many proxies are connected.

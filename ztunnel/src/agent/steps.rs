@@ -6,10 +6,9 @@
 //! which then ends those that are open, and only after that they go. Each step is small and may be done again, so that whatever happens in
 //! between (a failure, a changed mind, a restart of the agent) the next step follows from what is.
 
-use std::net::IpAddr;
-use std::path::PathBuf;
-
+use super::place::Place;
 use crate::net::redirect::Redirect;
+use std::net::IpAddr;
 
 /// A pod that should be in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +18,7 @@ pub struct Member {
     /// Its service account.
     pub service_account: String,
     /// Where its namespace is.
-    pub netns: PathBuf,
+    pub netns: Place,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
     /// How it is to be redirected.
@@ -34,7 +33,7 @@ pub enum Want {
     /// It should be out, and lives on.
     Out {
         /// Where its namespace is, should something of an earlier agent be left there.
-        netns: Option<PathBuf>,
+        netns: Option<Place>,
     },
     /// It is no more. Its rules stay: whatever still runs in there gets nowhere.
     Gone,
@@ -81,7 +80,7 @@ pub struct Have {
     /// Of which incarnation all of this is.
     pub uid: Option<String>,
     /// The namespace that is held, and the addresses that were seen in it.
-    pub entered: Option<(PathBuf, Vec<IpAddr>)>,
+    pub entered: Option<(Place, Vec<IpAddr>)>,
     /// The rules in it.
     pub rules: Rules,
     /// What proxies know of it.

@@ -79,6 +79,11 @@ pub fn ensure_probe_rules(netns: &Netns) -> io::Result<()> {
     Firewall::open(netns)?.ensure(&probes_table())
 }
 
+/// Takes the probe rules of a node away, the set with them. Fine when there are none.
+pub fn remove_probe_rules(netns: &Netns) -> io::Result<()> {
+    Firewall::open(netns)?.replace(&[], &[PROBES_TABLE])
+}
+
 /// Adds pods to the probe set. One that is there already is fine.
 pub fn add_probed(netns: &Netns, pods: &[IpAddr]) -> io::Result<()> {
     let firewall = Firewall::open(netns)?;

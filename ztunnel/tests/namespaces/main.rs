@@ -21,7 +21,7 @@ type Case = (&'static str, fn());
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let cases: Vec<Case> = [world::CASES, redirect::CASES, nat::CASES, agent::CASES].concat();
+    let cases: Vec<Case> = [world::CASES, redirect::CASES, nat::CASES, &agent::cases()].concat();
     if std::env::args().any(|arg| arg == "--list") {
         cases.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

@@ -2,14 +2,15 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
 use super::{Node, Standing};
 use crate::agent::facts::PodName;
-use crate::agent::limits::{HEAL_INTERVAL, HEAL_SETTLE, LET_GO};
+use crate::agent::limits::{HEAL_INTERVAL, HEAL_SETTLE, LET_GO, REFUSALS_MAX};
+use crate::agent::place::Place;
+use crate::agent::status::StatusError;
 use crate::agent::steps::{Have, Member, Proxied, Rules, Step, Told, Want};
 use crate::agent::zds::ProposeError;
 use crate::net::changes::Changes;
@@ -23,10 +24,10 @@ use crate::pods::protocol::Pod;
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StepError {
-    #[error("cannot open the pod's network namespace {}: {source}", path.display())]
-    Netns { path: PathBuf, source: io::Error },
-    #[error("the network namespace {} does not hold the pod's address {address}, so it is not the pod's", path.display())]
-    NotThePod { path: PathBuf, address: IpAddr },
+    #[error("cannot open the pod's network namespace {place}: {source}")]
+    Netns { place: Place, source: io::Error },
+    #[error("the network namespace {place} does not hold the pod's address {address}, so it is not the pod's")]
+    NotThePod { place: Place, address: IpAddr },
     #[error("cannot read the pod's addresses: {0}")]
     Addresses(#[source] io::Error),
     #[error(transparent)]
@@ -35,8 +36,8 @@ pub(super) enum StepError {
     Propose(#[from] ProposeError),
     #[error("cannot change which pods the node's probes reach: {0}")]
     Probes(#[source] io::Error),
-    #[error("cannot write the pod's status: {0}")]
-    Status(#[source] io::Error),
+    #[error(transparent)]
+    Status(#[from] StatusError),
     #[error("the work was interrupted, see the log above")]
     Interrupted,
 }
@@ -59,11 +60,13 @@ pub(super) struct Keeper {
     let_go_until: Option<Instant>,
     /// It counts as a pod that is in.
     counted: bool,
+    /// How often in a row the cluster refused what we say of it.
+    refusals: u32,
 }
 
 impl Keeper {
     pub(super) fn new(name: PodName, node: Arc<Node>, told: Told) -> Self {
-        Self { name, node, have: Have::of(told), held: None, let_go_until: None, counted: false }
+        Self { name, node, have: Have::of(told), held: None, let_go_until: None, counted: false, refusals: 0 }
     }
 
     pub(super) async fn take(&mut self, step: Step, wanted: &Want) -> Result<(), StepError> {
@@ -77,7 +80,7 @@ impl Keeper {
             (Step::Withdraw, _) => self.withdraw().await,
             (Step::LetGo, _) => self.let_go(wanted).await,
             (Step::Unprogram, _) => self.unprogram(wanted).await,
-            (Step::Tell(told), _) => self.tell(told),
+            (Step::Tell(told), _) => self.tell(told).await,
             (Step::Leave, _) => {
                 self.held = None;
                 self.have.entered = None;
@@ -92,10 +95,10 @@ impl Keeper {
     }
 
     async fn enter(&mut self, member: &Member) -> Result<(), StepError> {
-        let (path, addresses) = (member.netns.clone(), member.addresses.clone());
-        let netns = self.in_kernel(move || open(&path, &addresses)).await??;
+        let (place, addresses) = (member.netns.clone(), member.addresses.clone());
+        let netns = self.in_kernel(move || open(&place, &addresses)).await??;
         if self.held.as_ref().is_none_or(|held| held.netns.id() != netns.id()) {
-            let failed = |source| StepError::Netns { path: member.netns.clone(), source };
+            let failed = |source| StepError::Netns { place: member.netns.clone(), source };
             let changes = Changes::of(&netns).map_err(failed)?;
             self.held = Some(Held { netns: Arc::new(netns), changes });
             self.have.rules = Rules::Unknown;
@@ -151,14 +154,14 @@ impl Keeper {
         self.have.proxied = Proxied::Yes;
         // Looked at again now that the proxy speaks with the pod's identity there: namespaces
         // are torn down and made anew while messages are on their way.
-        let (path, addresses) = (member.netns.clone(), member.addresses.clone());
-        let same = self.in_kernel(move || open(&path, &addresses).map(|now| now.id() == netns.id())).await?;
+        let (place, addresses) = (member.netns.clone(), member.addresses.clone());
+        let same = self.in_kernel(move || open(&place, &addresses).map(|now| now.id() == netns.id())).await?;
         match same {
             Ok(true) => Ok(()),
             Ok(false) => {
                 self.have.doubted = true;
                 let source = io::Error::other("it was exchanged for another one meanwhile");
-                Err(StepError::Netns { path: member.netns.clone(), source })
+                Err(StepError::Netns { place: member.netns.clone(), source })
             }
             Err(error) => {
                 self.have.doubted = true;
@@ -217,12 +220,23 @@ impl Keeper {
             Want::In(_) | Want::Gone => None,
         };
         let held = self.netns();
-        let find = move || held.or_else(|| Some(Arc::new(Netns::from_path(&left_by_another?).ok()?)));
+        let find = move || held.or_else(|| Some(Arc::new(left_by_another?.open().ok()?)));
         Ok(self.in_kernel(move || find().map_or(Ok(()), |netns| act(&netns))).await??)
     }
 
-    fn tell(&mut self, told: Told) -> Result<(), StepError> {
-        self.node.status.tell(&self.name, told).map_err(StepError::Status)?;
+    async fn tell(&mut self, told: Told) -> Result<(), StepError> {
+        match self.node.status.tell(&self.name, self.have.uid.as_deref(), told).await {
+            // When the mesh is removed its roles may go before it, and a pod must not stay cut off
+            // because it cannot be said that it is out.
+            Err(error) if told == Told::Nothing && error.is_refusal() && self.refusals == REFUSALS_MAX => {
+                tracing::warn!(pod = %self.name, %error, "a pod's annotation stays although it is out of the mesh");
+            }
+            Err(error) => {
+                self.refusals = (self.refusals + u32::from(error.is_refusal())).min(REFUSALS_MAX);
+                return Err(error.into());
+            }
+            Ok(()) => self.refusals = 0,
+        }
         self.have.told = told;
         let message = match told {
             Told::Enabled => "a pod is in the mesh",
@@ -251,12 +265,12 @@ impl Keeper {
     pub(super) async fn look(&mut self, wanted: &Want) {
         let (Want::In(member), Some(netns)) = (wanted, self.netns()) else { return };
         let (id, redirect) = (netns.id(), member.redirect.clone());
-        let (path, addresses) = (member.netns.clone(), member.addresses.clone());
+        let (place, addresses) = (member.netns.clone(), member.addresses.clone());
         let look = move || {
             // Whether the path still leads here matters only while it leads anywhere: when a pod
             // ends, its path goes first.
-            let elsewhere = Netns::from_path(&path).is_ok_and(|now| now.id() != id);
-            let still = holds(&netns, &path, &addresses);
+            let elsewhere = place.open().is_ok_and(|now| now.id() != id);
+            let still = holds(&netns, &place, &addresses);
             (elsewhere, still, redirect::verify(&netns, &redirect))
         };
         let Ok((elsewhere, still, rules)) = self.in_kernel(look).await else { return };
@@ -278,7 +292,7 @@ impl Keeper {
         }
     }
 
-    pub(super) fn failed(&mut self, step: Step, error: &StepError, attempts: u32) {
+    pub(super) async fn failed(&mut self, step: Step, error: &StepError, attempts: u32) {
         self.node.report.failed();
         if matches!(error, StepError::Propose(ProposeError::NotConnected)) {
             // Said below, or known: a proxy that is away is away for all pods.
@@ -289,7 +303,7 @@ impl Keeper {
         }
         if step == Step::Propose && self.have.told == Told::Nothing && !self.have.doubted {
             // It is only said; if that fails too there is nothing to add to the log line above.
-            let _ = self.tell(Told::Pending);
+            let _ = self.tell(Told::Pending).await;
         }
     }
 
@@ -330,16 +344,16 @@ impl Keeper {
 }
 
 /// Opens a namespace and sees that it is that of the pod with these addresses.
-fn open(path: &Path, addresses: &[IpAddr]) -> Result<Netns, StepError> {
-    let netns = Netns::from_path(path).map_err(|source| StepError::Netns { path: path.to_owned(), source })?;
-    holds(&netns, path, addresses)?;
+fn open(place: &Place, addresses: &[IpAddr]) -> Result<Netns, StepError> {
+    let netns = place.open().map_err(|source| StepError::Netns { place: place.clone(), source })?;
+    holds(&netns, place, addresses)?;
     Ok(netns)
 }
 
-fn holds(netns: &Netns, path: &Path, addresses: &[IpAddr]) -> Result<(), StepError> {
+fn holds(netns: &Netns, place: &Place, addresses: &[IpAddr]) -> Result<(), StepError> {
     let found = Links::open(netns).and_then(|links| links.addresses()).map_err(StepError::Addresses)?;
     match addresses.iter().find(|address| found.iter().all(|(_, net)| net.addr() != **address)) {
-        Some(address) => Err(StepError::NotThePod { path: path.to_owned(), address: *address }),
+        Some(address) => Err(StepError::NotThePod { place: place.clone(), address: *address }),
         None => Ok(()),
     }
 }

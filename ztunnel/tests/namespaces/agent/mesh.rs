@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use chassis::run::Process;
 use tokio::sync::oneshot;
-use ztunnel::agent::config::Config;
+use ztunnel::agent::config::{Config, Facts, Host};
 use ztunnel::agent::enrol::Selection;
+use ztunnel::agent::install::Settings;
 use ztunnel::net::nat::probed;
 use ztunnel::net::netns::{Netns, NetnsId};
 use ztunnel::net::redirect::{self, Redirect, Standing};
@@ -29,37 +30,71 @@ pub(crate) struct Mesh {
     dir: tempfile::TempDir,
     pub(crate) world: World,
     agent: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    pub(crate) host: Option<Host>,
+    pub(crate) install: Option<Settings>,
 }
 
 impl Mesh {
     pub(crate) fn new(pods: usize) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("config/manifests")).unwrap();
-        let mut mesh = Self { dir, world: World::new(pods), agent: None };
+        let mut mesh = Self::stopped(pods);
         mesh.start();
         mesh
     }
 
+    /// Without an agent yet.
+    pub(crate) fn stopped(pods: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("config/manifests")).unwrap();
+        Self { dir, world: World::new(pods), agent: None, host: None, install: None }
+    }
+
+    /// A directory of its own below that of the mesh.
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
     pub(crate) fn start(&mut self) {
-        let config = Config {
+        let config = self.settings();
+        let node = self.world.node.try_clone().unwrap();
+        self.run(node, move |process| ztunnel::agent::run::start(config, process));
+    }
+
+    /// What the agent is told.
+    pub(crate) fn settings(&self) -> Config {
+        Config {
             node: "n1".into(),
-            config_dir: self.config(),
+            facts: Facts::Directory(self.config()),
             zds_socket: self.dir.path().join("ztunnel.sock"),
-            cni_socket: self.dir.path().join("cni.sock"),
+            cni_socket: self.dir.path().join("pluginevent.sock"),
             selection: Selection { excluded_namespaces: Vec::new(), system_namespace: "istio-system".into() },
             dns: true,
+            host: self.host.clone(),
+            install: self.install.clone(),
+            own: None,
+            untaint: false,
             metrics_port: 15014,
             readiness_port: 8000,
-        };
-        let node = self.world.node.try_clone().unwrap();
+        }
+    }
+
+    /// Starts an agent in a namespace, and waits until it serves.
+    pub(crate) fn run<F>(&mut self, node: Netns, start: impl FnOnce(Process) -> F + Send + 'static)
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let run = || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
                     let process = Process::detached();
-                    ztunnel::agent::run::start(config, process.clone()).await.unwrap();
+                    start(process.clone()).await.unwrap();
                     let _ = stopped.await;
+                    // As a signal to end does.
+                    process.drain.start(Duration::from_secs(15));
+                    assert!(process.drain.finish().await, "the agent did not end in time");
                     assert!(!process.has_failed(), "the agent failed");
                 });
             };
@@ -73,7 +108,7 @@ impl Mesh {
         let (stop, thread) = self.agent.take().unwrap();
         stop.send(()).unwrap();
         thread.join().unwrap();
-        fs::remove_file(self.dir.path().join("ztunnel.sock")).unwrap();
+        let _removed_with_the_mesh = fs::remove_file(self.dir.path().join("ztunnel.sock"));
     }
 
     pub(crate) fn config(&self) -> PathBuf {
@@ -141,19 +176,26 @@ impl Mesh {
 
     /// Announces a pod as a container runtime does; the status of the answer.
     pub(crate) fn announce(&self, number: usize) -> (u16, String) {
+        let netns = format!("/proc/self/fd/{}", self.world.pods[number].as_fd().as_raw_fd());
+        self.announcing(number, &netns).join().unwrap()
+    }
+
+    /// The same from a thread of its own, with the namespace at a path.
+    pub(crate) fn announcing(&self, number: usize, netns: &str) -> JoinHandle<(u16, String)> {
         let body = format!(
-            r#"{{"Netns":"/proc/self/fd/{}","PodName":"pod-{number}","PodNamespace":"shop","IPs":[{{"Interface":null,"Address":{{"IP":"{}","Mask":"/////w=="}},"Gateway":"10.0.0.1"}}]}}"#,
-            self.world.pods[number].as_fd().as_raw_fd(),
+            r#"{{"Netns":"{netns}","PodName":"pod-{number}","PodNamespace":"shop","IPs":[{{"Interface":null,"Address":{{"IP":"{}","Mask":"/////w=="}},"Gateway":"10.0.0.1"}}]}}"#,
             pod_v4(number)
         );
-        let mut stream = UnixStream::connect(self.dir.path().join("cni.sock")).unwrap();
+        let mut stream = UnixStream::connect(self.dir.path().join("pluginevent.sock")).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
         write!(stream, "POST /cmdadd HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
             .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-        (status, answer.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned())
+        std::thread::spawn(move || {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+            (status, answer.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned())
+        })
     }
 }
 

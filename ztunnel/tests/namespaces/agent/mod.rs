@@ -1,6 +1,9 @@
 //! The whole node agent on a real kernel, with a proxy that only listens.
 
+#[cfg(feature = "kubernetes")]
+mod cluster;
 mod mesh;
+mod node;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -16,7 +19,18 @@ use crate::world::{pod_v4, pod_v6};
 
 use mesh::{ENABLED, Mesh, Proxy, until};
 
-pub(crate) const CASES: &[Case] = &[
+/// All of this room.
+pub(crate) fn cases() -> Vec<Case> {
+    [
+        CASES,
+        node::CASES,
+        #[cfg(feature = "kubernetes")]
+        cluster::CASES,
+    ]
+    .concat()
+}
+
+const CASES: &[Case] = &[
     ("agent: a running pod follows the labels of its namespace", follows_labels),
     ("agent: a new pod may start when its rules are in and the proxy has it", announced),
     ("agent: a pod without a proxy is pending and cannot send", pending),

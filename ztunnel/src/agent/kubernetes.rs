@@ -1,0 +1,184 @@
+//! What the agent asks of a cluster, and what it writes there: each one call, or one watch.
+//!
+//! It may do little, because a node may be broken into: read pods and namespaces, say of a pod of
+//! this node that it is in, see whether its own DaemonSet is still wanted, and take one taint off
+//! its node if it is told to.
+
+use cluster::watch::{Kind, Watches};
+use cluster::{CallError, Client, resource};
+use serde_json::{Value, json};
+
+use super::facts::{self, Labels, PodName};
+
+/// The taint of a node that cannot take pods of the mesh yet.
+const NOT_READY: &str = "cni.istio.io/not-ready";
+
+/// A cluster, as the agent sees it. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Kubernetes {
+    client: Client,
+}
+
+/// What became of our own DaemonSet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// It is there: the next agent comes.
+    Yes,
+    /// It is gone, or on its way, or what allowed us to ask is.
+    No(String),
+    /// Nobody could be asked.
+    Unknown(String),
+}
+
+impl Kubernetes {
+    /// A cluster.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// The pods of a node, and the labels of all namespaces.
+    pub fn watch(&self, node: &str) -> Watches {
+        let pods = Kind::of(resource::POD).fields(&format!("spec.nodeName={node}")).trim(trim_pod);
+        Watches::open(&self.client, vec![pods, Kind::of(resource::NAMESPACE).metadata_only()])
+    }
+
+    /// Sets or removes an annotation of a pod; with a uid only of that one. A pod that is gone is fine.
+    pub async fn annotate(
+        &self,
+        pod: &PodName,
+        uid: Option<&str>,
+        key: &str,
+        value: Option<&str>,
+    ) -> Result<(), CallError> {
+        let mut metadata = json!({ "annotations": { key: value } });
+        if let Some(uid) = uid {
+            metadata["uid"] = uid.into();
+        }
+        let patch = json!({ "metadata": metadata });
+        match self.client.merge_patch(&resource::POD, &pod.namespace, &pod.name, "status", &patch).await {
+            // Another pod has its name by now: there is nobody to say it of.
+            Ok(_) | Err(CallError::NotFound(_) | CallError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The labels of a namespace at this moment; `None` if there is none.
+    pub async fn namespace(&self, name: &str) -> Result<Option<Labels>, CallError> {
+        match self.client.get(&resource::NAMESPACE, "", name).await {
+            Ok(namespace) => Ok(Some(facts::labels(&namespace, "/metadata/labels"))),
+            Err(CallError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether our DaemonSet is still wanted.
+    pub async fn wanted(&self, namespace: &str, daemon_set: &str) -> Wanted {
+        judge(self.client.get(&resource::DAEMON_SET, namespace, daemon_set).await)
+    }
+
+    /// Takes the taint off a node that says it takes no pods of the mesh.
+    pub async fn untaint(&self, node: &str) -> Result<bool, CallError> {
+        let found = self.client.get(&resource::NODE, "", node).await?;
+        let Some(patch) = without_taint(&found) else { return Ok(false) };
+        self.client.merge_patch(&resource::NODE, "", node, "", &patch).await?;
+        Ok(true)
+    }
+}
+
+/// Keeps of a pod what [`facts::PodFacts`] reads: container states change often and say nothing here.
+fn trim_pod(pod: &mut Value) {
+    if let Some(spec) = pod.pointer_mut("/spec").and_then(Value::as_object_mut) {
+        spec.retain(|key, _| matches!(key.as_str(), "nodeName" | "serviceAccountName" | "hostNetwork"));
+    }
+    if let Some(status) = pod.pointer_mut("/status").and_then(Value::as_object_mut) {
+        status.retain(|key, _| matches!(key.as_str(), "phase" | "podIP" | "podIPs"));
+    }
+}
+
+/// A role is taken away together with the DaemonSet, and often before it: not to be allowed to ask
+/// any more is an answer. Silence is none, and then nothing may become weaker.
+fn judge(found: Result<Value, CallError>) -> Wanted {
+    match found {
+        Ok(set) if set.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null()) => {
+            Wanted::No("it is being deleted".to_owned())
+        }
+        Ok(_) => Wanted::Yes,
+        Err(error @ (CallError::NotFound(_) | CallError::Forbidden(_) | CallError::Unauthorized(_))) => {
+            Wanted::No(error.to_string())
+        }
+        Err(error) => Wanted::Unknown(error.to_string()),
+    }
+}
+
+/// The patch that takes the taint away, if it is there. Lists are replaced whole, so it holds only
+/// for the version that was read.
+fn without_taint(node: &Value) -> Option<Value> {
+    let taints = node.pointer("/spec/taints")?.as_array()?;
+    let left: Vec<&Value> =
+        taints.iter().filter(|taint| taint.get("key").and_then(Value::as_str) != Some(NOT_READY)).collect();
+    (left.len() < taints.len()).then(|| {
+        json!({
+            "metadata": { "resourceVersion": node.pointer("/metadata/resourceVersion") },
+            "spec": { "taints": left },
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_ends_the_mesh_on_a_node() {
+        let there = json!({"metadata": {"name": "istio-cni-node"}});
+        let going = json!({"metadata": {"name": "istio-cni-node", "deletionTimestamp": "2026-01-01T00:00:00Z"}});
+        let text = || "x".to_owned();
+        let no = |found| matches!(judge(found), Wanted::No(_));
+        assert_eq!(judge(Ok(there)), Wanted::Yes);
+        assert!(no(Ok(going)));
+        assert!(no(Err(CallError::NotFound(text()))));
+        assert!(no(Err(CallError::Forbidden(text()))));
+        assert!(no(Err(CallError::Unauthorized(text()))));
+        for silence in [
+            CallError::Unreachable(text()),
+            CallError::Unavailable { status: 503, reason: text(), after: None },
+            CallError::Unusable(text()),
+        ] {
+            assert!(matches!(judge(Err(silence.clone())), Wanted::Unknown(_)), "{silence}");
+        }
+    }
+
+    #[test]
+    fn only_our_taint_goes() {
+        let node = |taints: Value| json!({"metadata": {"resourceVersion": "7"}, "spec": {"taints": taints}});
+        let other = json!({"key": "dedicated", "value": "x", "effect": "NoSchedule"});
+        let ours = json!({"key": NOT_READY, "effect": "NoSchedule"});
+        assert_eq!(without_taint(&node(json!([other]))), None);
+        assert_eq!(without_taint(&json!({"spec": {}})), None);
+        let expected = json!({"metadata": {"resourceVersion": "7"}, "spec": {"taints": [other]}});
+        assert_eq!(without_taint(&node(json!([ours, other, ours]))), Some(expected));
+    }
+
+    #[test]
+    fn a_trimmed_pod_says_the_same() {
+        let mut pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop", "uid": "u"},
+            "spec": {"nodeName": "n", "serviceAccountName": "s", "hostNetwork": true, "containers": [{}]},
+            "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}], "containerStatuses": [{}]},
+        });
+        let read = |pod: &Value| {
+            facts::PodFacts::of(&chassis::objects::Object {
+                api_version: "v1".into(),
+                kind: "Pod".into(),
+                namespace: "shop".into(),
+                name: "web".into(),
+                value: pod.clone(),
+                origin: chassis::objects::Origin { file: std::path::Path::new("x").into(), line: 0 },
+            })
+        };
+        let before = read(&pod);
+        trim_pod(&mut pod);
+        assert_eq!(read(&pod), before);
+        assert!(pod.pointer("/spec/containers").is_none());
+    }
+}
