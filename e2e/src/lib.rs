@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release -p e2e -- lab                 # all, on the lab
 //! cargo run --release -p e2e -- lab --only traffic  # one
+//! cargo run --release -p e2e -- kind                # on a cluster that it makes with kind
 //! cargo run --release -p e2e -- list
 //! ```
 //!
@@ -10,12 +11,16 @@
 
 pub mod apps;
 pub mod capture;
+pub mod kind;
 pub mod report;
 pub mod scenarios;
 pub mod stage;
+pub mod suite;
 
 use clap::{Parser, Subcommand};
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use scenarios::On;
+use std::{path::PathBuf, process::ExitCode};
+use suite::Suite;
 
 #[derive(Debug, Parser)]
 #[command(about = "Tries what the mesh promises, with real programs")]
@@ -38,6 +43,21 @@ enum What {
         #[arg(long, default_value = "target/e2e")]
         artifacts: PathBuf,
     },
+    /// Run the scenarios on a cluster of Kubernetes, which kind makes on this machine's Docker.
+    Kind {
+        /// Only this scenario; may be given several times.
+        #[arg(long)]
+        only: Vec<String>,
+        /// Leave the cluster when it ends, and take the one that an earlier run has left.
+        #[arg(long)]
+        keep: bool,
+        /// What to call the cluster.
+        #[arg(long, default_value = "mesh-e2e")]
+        name: String,
+        /// Where logs of a failure and the JUnit report go.
+        #[arg(long, default_value = "target/e2e-kind")]
+        artifacts: PathBuf,
+    },
     /// Print the scenarios and what each shows.
     List,
     /// A small program that scenarios run inside pods.
@@ -52,83 +72,29 @@ enum What {
 pub fn main() -> ExitCode {
     match Command::parse().what {
         What::List => {
-            for scenario in scenarios::ALL {
-                println!("{:<24} {}", scenario.name, scenario.about);
+            for scenario in scenarios::all() {
+                let place = format!("{:?}", scenario.on).to_lowercase();
+                println!("{:<24} {place:<5} {}", scenario.name, scenario.about);
             }
             ExitCode::SUCCESS
         }
         What::App { app } => apps::run(app),
-        What::Lab { only, keep, artifacts } => match lab(&only, keep, &artifacts) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
-            Err(error) => {
-                eprintln!("e2e: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
+        What::Lab { only, keep, artifacts } => {
+            play(&Suite { on: On::Lab, only, keep, artifacts, cluster: String::new() })
+        }
+        What::Kind { only, keep, name, artifacts } => {
+            play(&Suite { on: On::Kind, only, keep, artifacts, cluster: name })
+        }
     }
 }
 
-fn lab(only: &[String], keep: bool, artifacts: &std::path::Path) -> anyhow::Result<bool> {
-    if let Some(unknown) = only.iter().find(|name| scenarios::ALL.iter().all(|s| s.name != **name)) {
-        anyhow::bail!("no scenario is named {unknown:?}; `e2e list` prints them");
-    }
-    std::fs::create_dir_all(artifacts)?;
-    let meshctl = stage::meshctl()?;
-    let wanted = |s: &&scenarios::Scenario| only.is_empty() || only.iter().any(|name| name == s.name);
-    let mut all = Vec::new();
-    let mut shared: Option<stage::Stage> = None;
-    for scenario in scenarios::ALL.iter().filter(wanted) {
-        let started = Instant::now();
-        let mut seen = Vec::new();
-        let end = play(scenario, &meshctl, &mut shared, &mut seen);
-        let failure = end.err().map(|error| format!("{error:#}"));
-        if failure.is_some()
-            && let Some(stage) = &mut shared
-        {
-            stage.save(&artifacts.join(scenario.name));
-            if keep {
-                println!("the lab still runs; its name is {}", stage.lab().name());
-                stage.keep();
-            }
-        }
-        let ended =
-            report::Ended { name: scenario.name, about: scenario.about, seen, failure, took: started.elapsed() };
-        report::print(&ended);
-        let stop = keep && ended.failure.is_some();
-        if ended.failure.is_some() {
-            shared = None; // a fresh lab for the next one: a failure must not spread
-        }
-        all.push(ended);
-        if stop {
-            break;
+fn play(suite: &Suite) -> ExitCode {
+    match suite.run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("e2e: {error:#}");
+            ExitCode::FAILURE
         }
     }
-    drop(shared);
-    report::junit(&all, &artifacts.join("junit.xml"))?;
-    Ok(report::summarise(&all))
-}
-
-fn play(
-    scenario: &scenarios::Scenario,
-    meshctl: &std::path::Path,
-    shared: &mut Option<stage::Stage>,
-    seen: &mut Vec<String>,
-) -> anyhow::Result<()> {
-    for program in scenario.needs {
-        stage::require(program)?;
-    }
-    if scenario.fresh {
-        *shared = None;
-    }
-    if shared.is_none() {
-        *shared = Some(stage::Stage::start(meshctl, scenario.env)?);
-    }
-    let stage = shared.as_mut().expect("it was just put there");
-    stage.healthy()?;
-    let end = (scenario.run)(stage, seen);
-    if end.is_ok() && !scenario.env.is_empty() {
-        *shared = None; // the next one wants the mesh as it is by default
-    }
-    end
 }

@@ -1,5 +1,6 @@
 //! What a run shows: a line as each scenario ends, a summary, and JUnit for machines.
 
+use crate::scenarios::On;
 use std::{fmt::Write as _, path::Path, time::Duration};
 
 /// How one scenario ended.
@@ -37,7 +38,7 @@ pub fn summarise(all: &[Ended]) -> bool {
 }
 
 /// Writes the run as JUnit XML.
-pub fn junit(all: &[Ended], path: &Path) -> std::io::Result<()> {
+pub fn junit(on: On, all: &[Ended], path: &Path) -> std::io::Result<()> {
     let failed = all.iter().filter(|e| e.failure.is_some()).count();
     let mut xml = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"e2e\" tests=\"{}\" failures=\"{failed}\">\n",
@@ -46,7 +47,8 @@ pub fn junit(all: &[Ended], path: &Path) -> std::io::Result<()> {
     for ended in all {
         let _ = writeln!(
             xml,
-            "  <testcase classname=\"lab\" name=\"{}\" time=\"{:.3}\">",
+            "  <testcase classname=\"{}\" name=\"{}\" time=\"{:.3}\">",
+            format!("{on:?}").to_lowercase(),
             escape(ended.name),
             ended.took.as_secs_f64()
         );

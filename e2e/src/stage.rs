@@ -1,18 +1,21 @@
-//! A running lab and what scenarios ask of it. A wait has a condition and a deadline.
+//! What scenarios ask of a running mesh, whether it is the lab's or a cluster's. A wait has a condition and a
+//! deadline.
 
+mod programs;
+mod running;
+
+use crate::kind::{self, Cluster, install};
 use anyhow::{Context, Result, anyhow, ensure};
 use meshctl::lab::{
-    client::{self, Lab, StartOptions},
+    client::{Lab, StartOptions},
     control::protocol::{PodReport, StatusReport},
 };
+pub use programs::{meshctl, require};
+pub use running::{Going, Output};
 use std::{
     net::IpAddr,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::{
-        OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -24,93 +27,21 @@ const POD_DEADLINE: Duration = Duration::from_secs(60);
 const SYSTEM_NAMESPACE: &str = "istio-system";
 /// The link of a node to the others, as it is called in the node.
 const NODE_LINK: &str = "eth0";
-/// Between two looks at a condition.
+/// Between two looks at a condition in the lab.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// Between two looks at a cluster: each is a process that wants a tenth of a second of a core.
+const CLUSTER_LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Builds `meshctl` with the profile this program was built with, and says where it is.
-pub fn meshctl() -> Result<PathBuf> {
-    let this = this_program()?;
-    let folder = this.parent().context("a program is in a folder")?;
-    let meshctl = folder.join("meshctl");
-    if let Some(cargo) = option_env!("CARGO") {
-        let mut build = Command::new(cargo);
-        // Both packages, into the folder this program came from: the same features, so nothing is built twice.
-        build.args(["build", "--quiet", "-p", "meshctl", "-p", "e2e"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        build.arg("--target-dir").arg(folder.parent().context("a target folder has profiles in it")?);
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        ensure!(build.status().context("cargo does not start")?.success(), "meshctl does not build");
-    }
-    ensure!(meshctl.exists(), "{} is missing: build it with `cargo build -p meshctl`", meshctl.display());
-    Ok(meshctl)
-}
-
-/// The path of this program as it was at first: the build below may replace the file.
-fn this_program() -> Result<&'static Path> {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    let first = std::env::current_exe()?;
-    Ok(PATH.get_or_init(|| first))
-}
-
-/// Fails with the program's name if it is not installed.
-pub fn require(program: &str) -> Result<()> {
-    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status()?;
-    ensure!(found.success(), "the program `{program}` is needed and is not installed (.ci/run installs it)");
-    Ok(())
-}
-
-/// What a command inside the lab gave back.
-#[derive(Debug)]
-pub struct Output {
-    /// Its exit code; 128 + signal if it was killed.
-    pub code: i32,
-    /// What it printed.
-    pub stdout: String,
-    /// What it complained about.
-    pub stderr: String,
-}
-
-impl Output {
-    /// What it printed, or an error if it failed.
-    pub fn ok(self) -> Result<String> {
-        ensure!(self.code == 0, "exit code {}: {} {}", self.code, self.stderr.trim(), self.stdout.trim());
-        Ok(self.stdout)
-    }
-}
-
-impl From<client::Output> for Output {
-    fn from(raw: client::Output) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Self { code: raw.code, stdout: text(&raw.stdout), stderr: text(&raw.stderr) }
-    }
-}
-
-/// A command that goes on in a pod.
-pub struct Going(client::Running);
-
-impl Going {
-    /// Waits for its end.
-    pub fn end(self) -> Result<Output> {
-        Ok(self.0.wait()?.into())
-    }
-
-    /// Stops it and waits for its end.
-    pub fn stop(mut self) -> Result<Output> {
-        self.0.kill();
-        self.end()
-    }
-
-    /// Waits for its end and reads the report it printed.
-    pub fn report<T: serde::de::DeserializeOwned>(self) -> Result<T> {
-        let out = self.end()?.ok()?;
-        serde_json::from_str(&out).with_context(|| format!("this is no report: {out:?}"))
-    }
-}
-
-/// A running lab.
+/// A running mesh.
 pub struct Stage {
-    lab: Option<Lab>,
+    ground: Ground,
+}
+
+/// What it runs on.
+enum Ground {
+    /// None when it was given up to live on.
+    Lab(Option<Lab>),
+    Kind(Cluster),
 }
 
 impl Stage {
@@ -123,41 +54,89 @@ impl Stage {
             ready_timeout: START_DEADLINE,
             ..StartOptions::new(meshctl, &format!("e2e-{}", std::process::id()))
         })?;
-        Ok(Self { lab: Some(lab) })
+        Ok(Self { ground: Ground::Lab(Some(lab)) })
     }
 
-    /// The lab.
+    /// Plays on a cluster: with the mesh installed, and the pods that share their nodes' network.
+    pub fn on(cluster: Cluster) -> Self {
+        Self { ground: Ground::Kind(cluster) }
+    }
+
+    /// The lab; only for scenarios that are played nowhere else.
     pub fn lab(&self) -> &Lab {
-        self.lab.as_ref().expect("the lab is taken only by drop")
-    }
-
-    /// The lab stays when this stage is dropped.
-    pub fn keep(&mut self) {
-        let kept = self.lab.take().map(Lab::keep);
-        if let Some(Err(error)) = kept {
-            eprintln!("the lab is not kept: {error}");
+        match &self.ground {
+            Ground::Lab(lab) => lab.as_ref().expect("the lab is taken only when the stage ends"),
+            Ground::Kind(_) => panic!("a scenario of the lab is played on a cluster"),
         }
     }
 
-    /// Fails when the lab ended behind our back.
+    /// The cluster; only for scenarios that are played nowhere else.
+    pub fn cluster(&self) -> &Cluster {
+        match &self.ground {
+            Ground::Kind(cluster) => cluster,
+            Ground::Lab(_) => panic!("a scenario of a cluster is played on the lab"),
+        }
+    }
+
+    /// What it runs on stays when this stage is dropped.
+    pub fn keep(&mut self) {
+        match &mut self.ground {
+            Ground::Lab(lab) => {
+                println!("the lab still runs; its name is {}", lab.as_ref().map_or("", Lab::name));
+                let kept = lab.take().map(Lab::keep);
+                if let Some(Err(error)) = kept {
+                    eprintln!("the lab is not kept: {error}");
+                }
+            }
+            Ground::Kind(cluster) => cluster.keep(),
+        }
+    }
+
+    /// Fails when the lab or the cluster ended behind our back.
     pub fn healthy(&self) -> Result<()> {
-        self.status().context("the lab does not answer")?;
+        match &self.ground {
+            Ground::Lab(_) => self.status().map(|_| ()).context("the lab does not answer"),
+            Ground::Kind(cluster) => cluster.healthy(),
+        }
+    }
+
+    /// Removes what scenarios have left, where that can be done; then the mesh is there and nothing else.
+    pub fn clear(&mut self) -> Result<()> {
+        let Ground::Kind(cluster) = &self.ground else { return Ok(()) };
+        cluster.clear()
+    }
+
+    /// Sees to it that the mesh is there, and the pods on the nodes.
+    pub fn installed(&mut self) -> Result<()> {
+        if let Ground::Kind(cluster) = &self.ground {
+            if !install::installed(cluster)? {
+                install::install(cluster, &[])?;
+            }
+            cluster.apply(ON_THE_NODES)?;
+            self.ready(&[crate::scenarios::ON_NODE1, crate::scenarios::ON_NODE2])?;
+        }
         Ok(())
     }
 
     /// Starts a command in a pod (`namespace/name`) and leaves it running.
     pub fn spawn(&self, pod: &str, argv: &[&str]) -> Result<Going> {
-        Ok(Going(self.lab().spawn(pod, argv)?))
+        Ok(Going::from(match &self.ground {
+            Ground::Lab(_) => running::Running::Lab(self.lab().spawn(pod, argv)?),
+            Ground::Kind(cluster) => running::Running::Kind(cluster.spawn(pod, argv)?),
+        }))
     }
 
     /// Runs a command in a pod (`namespace/name`) to its end.
     pub fn exec(&self, pod: &str, argv: &[&str]) -> Result<Output> {
-        Ok(self.lab().exec(pod, argv)?.into())
+        match &self.ground {
+            Ground::Lab(_) => Ok(self.lab().exec(pod, argv)?.into()),
+            Ground::Kind(cluster) => Ok(cluster.exec(pod, argv)?.into()),
+        }
     }
 
-    /// The path of this program, which has the small programs for pods.
+    /// The path of this program, which has the small programs for pods, as the pods of the lab see it.
     pub fn e2e() -> Result<String> {
-        Ok(this_program()?.to_str().context("the path of this program is not UTF-8")?.into())
+        Ok(programs::this_program()?.to_str().context("the path of this program is not UTF-8")?.into())
     }
 
     /// A path in a pod's own `/tmp` that nobody used before.
@@ -188,13 +167,19 @@ impl Stage {
 
     /// The bytes of a file in a pod.
     pub fn fetch(&self, pod: &str, path: &str) -> Result<Vec<u8>> {
-        let out = self.lab().exec(pod, &["cat", path])?;
-        ensure!(out.code == 0, "cannot read {path} in {pod}");
-        Ok(out.stdout)
+        let (code, bytes) = match &self.ground {
+            Ground::Lab(_) => self.lab().exec(pod, &["cat", path]).map(|out| (out.code, out.stdout))?,
+            Ground::Kind(cluster) => cluster.exec(pod, &["cat", path]).map(|out| (out.code, out.stdout))?,
+        };
+        ensure!(code == 0, "cannot read {path} in {pod}");
+        Ok(bytes)
     }
 
     /// Applies manifests; `E2E` as a command stands for this program.
     pub fn apply(&self, manifests: &str) -> Result<()> {
+        if let Ground::Kind(cluster) = &self.ground {
+            return cluster.apply(manifests);
+        }
         let problems = self.lab().apply(&manifests.replace("[E2E,", &format!("[{:?},", Self::e2e()?)))?;
         ensure!(problems.is_empty(), "lab apply: {}", join(&problems));
         Ok(())
@@ -202,20 +187,26 @@ impl Stage {
 
     /// Deletes the objects of manifests.
     pub fn delete(&self, manifests: &str) -> Result<()> {
+        if let Ground::Kind(cluster) = &self.ground {
+            return cluster.delete(manifests);
+        }
         let problems = self.lab().delete(manifests)?;
         ensure!(problems.is_empty(), "lab delete: {}", join(&problems));
         Ok(())
     }
 
-    /// What the lab says of itself.
+    /// Its nodes, pods and services.
     pub fn status(&self) -> Result<StatusReport> {
-        Ok(self.lab().status()?)
+        match &self.ground {
+            Ground::Lab(_) => Ok(self.lab().status()?),
+            Ground::Kind(cluster) => cluster.status(),
+        }
     }
 
-    /// What the lab says of a pod.
+    /// How a pod is.
     pub fn pod(&self, pod: &str) -> Result<PodReport> {
         let mut pods = self.status()?.pods.into_iter();
-        pods.find(|p| format!("{}/{}", p.namespace, p.name) == pod).ok_or_else(|| anyhow!("the lab has no pod {pod}"))
+        pods.find(|p| format!("{}/{}", p.namespace, p.name) == pod).ok_or_else(|| anyhow!("there is no pod {pod}"))
     }
 
     /// Waits until pods are ready, and the node proxies know it.
@@ -258,7 +249,7 @@ impl Stage {
     pub fn cluster_ips(&self, host: &str) -> Result<Vec<IpAddr>> {
         let mut services = self.status()?.services.into_iter();
         let found = services.find(|s| host.starts_with(&format!("{}.{}.", s.name, s.namespace)));
-        addresses(&found.ok_or_else(|| anyhow!("the lab has no service {host}"))?.cluster_ips)
+        addresses(&found.ok_or_else(|| anyhow!("there is no service {host}"))?.cluster_ips)
     }
 
     /// Whether an HTTP server answers 200 to a pod.
@@ -280,13 +271,20 @@ impl Stage {
                 return Ok(start.elapsed());
             }
             ensure!(start.elapsed() < deadline, "waited {} s in vain: {what}", deadline.as_secs());
-            pause();
+            pause(match &self.ground {
+                Ground::Lab(_) => LOOK_INTERVAL,
+                Ground::Kind(_) => CLUSTER_LOOK_INTERVAL,
+            });
         }
     }
 
     /// Starts one of this program's small programs in a pod.
     pub fn app(&self, pod: &str, argv: &[&str]) -> Result<Going> {
-        self.spawn(pod, &[&[Self::e2e()?.as_str(), "app"], argv].concat())
+        let program = match &self.ground {
+            Ground::Lab(_) => Self::e2e()?,
+            Ground::Kind(_) => kind::E2E.into(),
+        };
+        self.spawn(pod, &[&[program.as_str(), "app"], argv].concat())
     }
 
     /// Starts a load in a pod: new connections a second, for some seconds.
@@ -303,8 +301,24 @@ impl Stage {
 
     /// What a node proxy knows, as its admin page says; `proxy` is its pod.
     pub fn config_dump(&self, proxy: &str) -> Result<serde_json::Value> {
-        let dump = self.exec(proxy, &["curl", "-sS", "-f", "http://127.0.0.1:15000/config_dump"])?.ok()?;
-        Ok(serde_json::from_str(&dump)?)
+        Ok(serde_json::from_str(&self.page(proxy, 15000, "/config_dump")?)?)
+    }
+
+    /// A page that a pod shows on its own loopback address only.
+    pub fn page(&self, pod: &str, port: u16, path: &str) -> Result<String> {
+        match &self.ground {
+            Ground::Lab(_) => self.exec(pod, &["curl", "-sS", "-f", &format!("http://127.0.0.1:{port}{path}")])?.ok(),
+            Ground::Kind(cluster) => cluster.page(pod, port, path),
+        }
+    }
+
+    /// What the control plane says of the objects that it read, on a page below `/debug/`.
+    pub fn told(&self, page: &str) -> Result<String> {
+        let pods = self.status()?.pods.into_iter();
+        let mut plane =
+            pods.filter(|pod| pod.namespace == "istio-system" && pod.name.starts_with("istiod") && pod.is_ready);
+        let pod = plane.next().context("no istiod is ready")?;
+        self.page(&format!("istio-system/{}", pod.name), 8080, &format!("/debug/{page}"))
     }
 
     /// Replaces a node's proxy the way a rolling update does: the new one is ready before the old one drains.
@@ -315,11 +329,17 @@ impl Stage {
 
     /// The log of a pod.
     pub fn logs(&self, pod: &str) -> Result<String> {
-        Ok(self.lab().logs(pod)?)
+        match &self.ground {
+            Ground::Lab(_) => Ok(self.lab().logs(pod)?),
+            Ground::Kind(cluster) => cluster.logs(pod),
+        }
     }
 
     /// Keeps what helps to understand a failure.
     pub fn save(&self, folder: &Path) {
+        if let Ground::Kind(cluster) = &self.ground {
+            return kind::save(cluster, folder);
+        }
         let Ok(status) = self.status() else { return };
         let _ = std::fs::create_dir_all(folder);
         let _ = std::fs::write(folder.join("status.json"), serde_json::to_string_pretty(&status).unwrap_or_default());
@@ -354,6 +374,6 @@ fn addresses(texts: &[String]) -> Result<Vec<IpAddr>> {
 
 /// The pause between two looks at a condition that has its own deadline.
 #[expect(clippy::disallowed_methods, reason = "a poll interval, inside a wait with a deadline")]
-fn pause() {
-    std::thread::sleep(LOOK_INTERVAL);
+pub(crate) fn pause(interval: Duration) {
+    std::thread::sleep(interval);
 }

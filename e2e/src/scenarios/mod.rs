@@ -4,6 +4,7 @@ pub mod attacks;
 pub mod bad_input;
 pub mod bad_xds;
 pub mod bad_zds;
+pub mod cluster;
 pub mod control_plane;
 pub mod identity;
 pub mod metrics;
@@ -19,6 +20,26 @@ use crate::stage::Stage;
 
 /// A pod that shares the network of `node1`: where an eavesdropper sits.
 pub(crate) const ON_NODE1: &str = "kube-system/node1";
+/// The same on `node2`.
+pub(crate) const ON_NODE2: &str = "kube-system/node2";
+
+/// Where a scenario can be played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// It breaks parts of the lab that a cluster does not have, or counts milliseconds that a cluster does not keep.
+    Lab,
+    /// On whatever the mesh runs.
+    Both,
+    /// It asks for what only Kubernetes has.
+    Kind,
+}
+
+impl On {
+    /// Whether a scenario that is for this is played there.
+    pub fn is(self, place: Self) -> bool {
+        self == place || self == Self::Both
+    }
+}
 
 /// One scenario.
 pub struct Scenario {
@@ -28,22 +49,33 @@ pub struct Scenario {
     pub about: &'static str,
     /// Programs of the system that it uses.
     pub needs: &'static [&'static str],
-    /// It wants a lab that nobody used before.
+    /// It wants a lab that nobody used before, or a cluster without what other scenarios have left.
     pub fresh: bool,
+    /// It wants the mesh there, on a cluster where it might not be.
+    pub installed: bool,
     /// Environment of the mesh's own programs that it wants: `(component, key, value)`.
     pub env: &'static [(&'static str, &'static str, &'static str)],
+    /// Where it is played.
+    pub on: On,
     /// The scenario itself.
     pub run: fn(&mut Stage, &mut Vec<String>) -> anyhow::Result<()>,
 }
 
 /// All of them, in the order they run.
-pub const ALL: &[Scenario] = &[
+pub fn all() -> impl Iterator<Item = &'static Scenario> {
+    ALL.iter().chain(cluster::ALL)
+}
+
+/// Those that the lab can play.
+const ALL: &[Scenario] = &[
     Scenario {
         name: "traffic",
         about: "curl, iperf3, TLS, server-first, 1 GiB, 1,000 connections at once, IPv4 and IPv6, in and out of the mesh",
         needs: &["curl", "iperf3", "openssl", "python3"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Both,
         run: traffic::run,
     },
     Scenario {
@@ -51,7 +83,9 @@ pub const ALL: &[Scenario] = &[
         about: "between the nodes: no payload, only 15008; STRICT refuses plaintext, PERMISSIVE takes it",
         needs: &["curl", "tcpdump", "python3"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Both,
         run: wire::run,
     },
     Scenario {
@@ -59,7 +93,9 @@ pub const ALL: &[Scenario] = &[
         about: "policy, endpoint, workload and enrolment changes decide connections in under 100 ms at the median",
         needs: &["curl", "python3"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Lab,
         run: propagation::run,
     },
     Scenario {
@@ -67,7 +103,9 @@ pub const ALL: &[Scenario] = &[
         about: "istiod-lite killed under load: no failed request, same root, only what changed is sent",
         needs: &["curl"],
         fresh: true,
+        installed: true,
         env: &[],
+        on: On::Lab,
         run: control_plane::run,
     },
     Scenario {
@@ -75,7 +113,9 @@ pub const ALL: &[Scenario] = &[
         about: "ztunnel killed: new connections within 1.5 s, and meanwhile nothing goes around it",
         needs: &["tcpdump"],
         fresh: true,
+        installed: true,
         env: &[],
+        on: On::Lab,
         run: proxy::crash,
     },
     Scenario {
@@ -83,7 +123,9 @@ pub const ALL: &[Scenario] = &[
         about: "ztunnel replaced 20 times under 500 new connections a second: none refused, none reset",
         needs: &[],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Lab,
         run: proxy::upgrade,
     },
     Scenario {
@@ -92,7 +134,9 @@ pub const ALL: &[Scenario] = &[
         needs: &["curl", "prometheus", "promtool"],
         // The one before has replaced the proxies, and their pods have other names now.
         fresh: true,
+        installed: true,
         env: &[],
+        on: On::Lab,
         run: metrics::run,
     },
     Scenario {
@@ -100,7 +144,9 @@ pub const ALL: &[Scenario] = &[
         about: "50 generated sets of policies: what happens on the wire is what a reference evaluator says",
         needs: &["curl", "python3"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Both,
         run: policies::run,
     },
     Scenario {
@@ -108,7 +154,9 @@ pub const ALL: &[Scenario] = &[
         about: "a policy closes the open connections it forbids, between nodes and on one, and no others",
         needs: &["curl"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Both,
         run: policy::live,
     },
     Scenario {
@@ -116,7 +164,9 @@ pub const ALL: &[Scenario] = &[
         about: "broken YAML, junk on sockets, a false ztunnel, agent and control plane: named errors, last good state, nothing crashes",
         needs: &["curl", "python3"],
         fresh: true,
+        installed: true,
         env: &[],
+        on: On::Lab,
         run: bad_input::run,
     },
     Scenario {
@@ -124,7 +174,9 @@ pub const ALL: &[Scenario] = &[
         about: "the CA silent for most of a certificate's life: no failure; for longer: closed, and it heals",
         needs: &["curl"],
         fresh: true,
+        installed: true,
         env: identity::SHORT_LIVES,
+        on: On::Lab,
         run: identity::ca_away,
     },
     Scenario {
@@ -132,7 +184,9 @@ pub const ALL: &[Scenario] = &[
         about: "500 requests and more for certificates: none but what is due; a proxy follows its token",
         needs: &["curl", "python3"],
         fresh: true,
+        installed: true,
         env: &[],
+        on: On::Lab,
         run: attacks::run,
     },
     Scenario {
@@ -140,7 +194,9 @@ pub const ALL: &[Scenario] = &[
         about: "every match, filter and precedence of HTTPRoute and GRPCRoute, one real request each",
         needs: &["curl"],
         fresh: true,
+        installed: true,
         env: &[],
+        on: On::Both,
         run: waypoint::routes::gateway_api,
     },
     Scenario {
@@ -148,7 +204,9 @@ pub const ALL: &[Scenario] = &[
         about: "VirtualService and DestinationRule, one real request for each field",
         needs: &["curl"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Both,
         run: waypoint::routes::istio,
     },
     Scenario {
@@ -156,7 +214,9 @@ pub const ALL: &[Scenario] = &[
         about: "90/10, 50/50, 0/100 under 1,000 requests a second: none failed, weights within 2 points",
         needs: &["curl"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Both,
         run: waypoint::canary::run,
     },
     Scenario {
@@ -164,7 +224,9 @@ pub const ALL: &[Scenario] = &[
         about: "retries, time-outs, faults, breakers and ejection: the counts that the policy says",
         needs: &["curl"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Both,
         run: waypoint::resilience::run,
     },
     Scenario {
@@ -172,7 +234,9 @@ pub const ALL: &[Scenario] = &[
         about: "3 replicas, 100 requests a second for each of 10 callers: each gets its share",
         needs: &["curl"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Both,
         run: waypoint::limits::run,
     },
     Scenario {
@@ -180,7 +244,9 @@ pub const ALL: &[Scenario] = &[
         about: "JWT: good, expired, wrong in every way; keys that rotate, and that cannot be fetched",
         needs: &["curl", "python3"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Lab,
         run: waypoint::tokens::run,
     },
     Scenario {
@@ -188,7 +254,9 @@ pub const ALL: &[Scenario] = &[
         about: "1 GiB down and up in 32 MB; 64 stalled readers do not slow another",
         needs: &["curl"],
         fresh: true,
+        installed: true,
         env: &[],
+        on: On::Lab,
         run: waypoint::bodies::run,
     },
     Scenario {
@@ -196,7 +264,9 @@ pub const ALL: &[Scenario] = &[
         about: "the queries of Istio's dashboards in a real Prometheus, the access log, the trace",
         needs: &["curl", "prometheus", "promtool"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Lab,
         run: waypoint::telemetry::run,
     },
     Scenario {
@@ -204,7 +274,9 @@ pub const ALL: &[Scenario] = &[
         about: "1 to 3 replicas and back under load: none failed; no waypoint: closed",
         needs: &["curl"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Lab,
         run: waypoint::life::run,
     },
     Scenario {
@@ -212,7 +284,9 @@ pub const ALL: &[Scenario] = &[
         about: "h2spec, gRPC's own library, upgrades, 10,000 ambiguous requests before three servers",
         needs: &["curl", "h2spec", "nginx", "lighttpd"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Lab,
         run: waypoint::protocols::run,
     },
     Scenario {
@@ -220,7 +294,9 @@ pub const ALL: &[Scenario] = &[
         about: "configuration of each kind that cannot be used: named, last good rules stay, policy closes",
         needs: &["curl"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Both,
         run: waypoint::mistakes::run,
     },
     Scenario {
@@ -228,7 +304,9 @@ pub const ALL: &[Scenario] = &[
         about: "policies over requests: tricks with paths find no way around; an external authorizer is asked",
         needs: &["curl"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Both,
         run: waypoint::guards::run,
     },
     Scenario {
@@ -236,7 +314,9 @@ pub const ALL: &[Scenario] = &[
         about: "200 requests under generated policies: each ends as a reference evaluator says",
         needs: &["curl"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Both,
         run: waypoint::judged::run,
     },
     Scenario {
@@ -244,7 +324,9 @@ pub const ALL: &[Scenario] = &[
         about: "mirrors by share, sessions by header and cookie, consistent hashing: what one answer does not show",
         needs: &["curl"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Both,
         run: waypoint::copies::run,
     },
 ];

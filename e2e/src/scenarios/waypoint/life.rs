@@ -82,8 +82,7 @@ fn gone(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     let pod = stage.pod_addresses("mall/store-v1")?[0];
     let direct = format!("http://{}/", std::net::SocketAddr::new(pod, 8080));
     ensure!(ask(stage, CLIENT, &direct, &["--max-time", "2"]).is_err(), "its pods cannot be dialled instead");
-    let status =
-        stage.exec("istio-system/istiod-0", &["curl", "-sS", "-f", "http://127.0.0.1:8080/debug/status"])?.ok()?;
+    let status = stage.told("status")?;
     ensure!(status.contains("istio.io/WaypointBound"), "the service's status says why: {status}");
     stage.apply(&replicas(1))?;
     stage.wait("it opens again with its waypoint", SCALED, |stage| {

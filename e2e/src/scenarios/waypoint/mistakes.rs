@@ -146,11 +146,7 @@ spec:
 
 /// Everything the control plane says of objects.
 fn said(stage: &Stage) -> Result<String> {
-    let page = |name: &str| {
-        let url = format!("http://127.0.0.1:8080/debug/{name}");
-        stage.exec("istio-system/istiod-0", &["curl", "-sS", "-f", &url])?.ok()
-    };
-    Ok(format!("{}\n{}", page("status")?, page("problems")?))
+    Ok(format!("{}\n{}", stage.told("status")?, stage.told("problems")?))
 }
 
 /// Runs the scenario.

@@ -1,0 +1,41 @@
+//! The programs that scenarios need on this machine.
+
+use anyhow::{Context, Result, ensure};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+/// Builds `meshctl` with the profile this program was built with, and says where it is.
+pub fn meshctl() -> Result<PathBuf> {
+    let this = this_program()?;
+    let folder = this.parent().context("a program is in a folder")?;
+    let meshctl = folder.join("meshctl");
+    if let Some(cargo) = option_env!("CARGO") {
+        let mut build = Command::new(cargo);
+        // Both packages, into the folder this program came from: the same features, so nothing is built twice.
+        build.args(["build", "--quiet", "-p", "meshctl", "-p", "e2e"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        build.arg("--target-dir").arg(folder.parent().context("a target folder has profiles in it")?);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        ensure!(build.status().context("cargo does not start")?.success(), "meshctl does not build");
+    }
+    ensure!(meshctl.exists(), "{} is missing: build it with `cargo build -p meshctl`", meshctl.display());
+    Ok(meshctl)
+}
+
+/// The path of this program as it was at first: the build below may replace the file.
+pub(super) fn this_program() -> Result<&'static Path> {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    let first = std::env::current_exe()?;
+    Ok(PATH.get_or_init(|| first))
+}
+
+/// Fails with the program's name if it is not installed.
+pub fn require(program: &str) -> Result<()> {
+    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status()?;
+    ensure!(found.success(), "the program `{program}` is needed and is not installed (.ci/run installs it)");
+    Ok(())
+}
