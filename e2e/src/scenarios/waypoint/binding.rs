@@ -105,7 +105,7 @@ spec:
     goes(stage, "a pod behind a waypoint for workloads", CLIENT, &direct, Way::Through)?;
     stage.apply(&solo(", labels: { istio.io/use-waypoint: for-pods }", ""))?;
     goes(stage, "a service is not for it", CLIENT, "http://solo.mall/", Way::Around)?;
-    let reason = wait_until_told(stage, "not for services", "solo", &["workload"])?;
+    let reason = wait_until_told(stage, "not for services", "solo", &["waypoint-for"])?;
     ensure!(reason == "UnsupportedTrafficType", "the reason is {reason}");
     stage.delete(gateway)?;
     stage.apply(&solo("", ""))?;

@@ -111,6 +111,21 @@ fn door(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     let refused = get(stage, "/door/no", &[])?;
     ensure!((refused.status, refused.body.trim()) == (402, "pay first"), "refused in its own words: {refused:?}");
     ensure!(get(stage, "/else", &[])?.arrived()?.header("x-door") == "-", "nobody is asked about other paths");
+    stage.apply(&MESH.replacen("port: 9000", "port: many", 1))?;
+    let mistake = "data.mesh.extensionProviders[0].envoyExtAuthzGrpc.port";
+    stage.wait("the mistake in the mesh's configuration is told", TOLD, |stage| {
+        let page = ["curl", "-sS", "-f", "http://127.0.0.1:8080/debug/problems"];
+        let problems = stage.exec("istio-system/istiod-0", &page)?.ok()?;
+        let status = ["curl", "-sS", "-f", "http://127.0.0.1:8080/debug/status"];
+        Ok(problems.contains(mistake) || stage.exec("istio-system/istiod-0", &status)?.ok()?.contains(mistake))
+    })?;
+    let still = get(stage, "/door/yes", &[])?;
+    ensure!(
+        still.status == 200 && still.arrived()?.header("x-door") == "open",
+        "the last good version stays: {still:?}"
+    );
+    stage.apply(MESH)?;
+    seen.push(format!("ConfigMap istio: {mistake}; the last good version stays"));
     stage.delete(DOOR)?;
     seen.push(
         "an authorizer over gRPC is told caller, path and headers; its header is added, its refusal is told".into(),

@@ -106,21 +106,23 @@ fn together(stage: &Stage) -> Result<requests::Report> {
     stage.app(CLIENT, &load)?.report()
 }
 
-/// Applies an object, and sends twenty at once until some are refused.
+/// Applies an object, and sends twenty at once until some are refused; then takes it away, until none is.
 fn squeezed(stage: &mut Stage, object: &str) -> Result<requests::Report> {
     stage.apply(object)?;
     set_mode(stage, V1, "delay_ms=500")?;
-    let mut last = None;
-    let waited = stage.wait("some are refused", super::RULES_DEADLINE, |stage| {
-        let report = together(stage)?;
-        let refused = report.status(503) > 0;
-        last = Some(report);
-        Ok(refused)
-    });
-    set_mode(stage, V1, "good")?;
-    waited.with_context(|| object.to_owned())?;
+    let mut last = requests::Report::default();
+    let mut until = |stage: &mut Stage, what: &str, refused: bool| {
+        let waited = stage.wait(what, super::RULES_DEADLINE, |stage| {
+            last = together(stage)?;
+            Ok((last.status(503) > 0) == refused)
+        });
+        waited.map(|_| std::mem::take(&mut last)).with_context(|| object.to_owned())
+    };
+    let report = until(stage, "some are refused", true);
     stage.delete(object)?;
-    last.context("it was tried")
+    let after = until(stage, "none is refused without it", false);
+    set_mode(stage, V1, "good")?;
+    after.and(report)
 }
 
 fn breakers(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {

@@ -54,5 +54,42 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
         Ok(log.lines().any(|line| line.contains(&format!("\"GET {path} HTTP/1.1\" 200"))))
     })?;
     seen.push("one line of the log in Istio's format, a request id, and the caller's trace goes on".into());
+    said_by_users(stage, seen, &pod)
+}
+
+/// What users say of log and metrics holds.
+fn said_by_users(stage: &mut Stage, seen: &mut Vec<String>, pod: &str) -> Result<()> {
+    let telemetry = |said: &str| {
+        format!(
+            "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {{ name: said, namespace: mall }}\nspec:\n  \
+             targetRefs: [{{ group: '', kind: Service, name: store }}]\n  {said}\n"
+        )
+    };
+    let logged = |stage: &Stage, path: &str| -> Result<bool> {
+        Ok(stage.logs(pod)?.lines().any(|line| line.contains(&format!("\"GET {path} HTTP/1.1\""))))
+    };
+    let get = |stage: &Stage, path: &str| ask(stage, CLIENT, &format!("http://store.mall{path}"), &[]);
+    stage.apply(&telemetry("accessLogging: [{ filter: { expression: 'response.code >= 400' } }]"))?;
+    let mut n = 0;
+    stage.wait("good requests are not logged", Duration::from_secs(20), |stage| {
+        n += 1;
+        get(stage, &format!("/good-{n}"))?;
+        get(stage, &format!("/status/404?n={n}"))?;
+        // Lines are written in order: where the later one is, the earlier one is not to come.
+        stage.wait("the other is", Duration::from_secs(5), |stage| logged(stage, &format!("/status/404?n={n}")))?;
+        Ok(!logged(stage, &format!("/good-{n}"))?)
+    })?;
+    stage.apply(&telemetry(
+        "metrics: [{ overrides: [{ match: { metric: REQUEST_COUNT }, tagOverrides: { kind: { value: \"request.headers['x-kind']\" }, \
+         response_flags: { operation: REMOVE } } }, { match: { metric: REQUEST_SIZE }, disabled: true }] }]",
+    ))?;
+    stage.wait("a label of the user's stands, and another does not", Duration::from_secs(20), |stage| {
+        ask(stage, CLIENT, "http://store.mall/labelled", &["-H", "x-kind: cake"])?;
+        let text = stage.metrics(pod, 15020)?;
+        let mut lines = text.lines().filter(|line| line.starts_with("istio_requests_total{"));
+        Ok(lines.any(|line| line.contains("kind=\"cake\"") && !line.contains("response_flags=")))
+    })?;
+    stage.delete(&telemetry(""))?;
+    seen.push("Telemetry: a filter of the log, a label that is added and one that is taken away".into());
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! TLS of the application's own: connections that pass by their server name (TLSRoute, VirtualService),
 //! and TLS that the waypoint begins (BackendTLSPolicy, DestinationRule).
 
-use super::{CLIENT, GUEST, ask};
+use super::{CLIENT, GUEST, ask, mistakes::wait_until_told};
 use crate::stage::Stage;
 use anyhow::{Result, ensure};
 use std::fmt::Write as _;
@@ -101,6 +101,10 @@ fn passed_by_name(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
         (CLIENT, "wild.example", "-"),
     ];
     lead(stage, "TLSRoute", &rows)?;
+    stage.apply(&routes.replacen("port: 443 }] }]", "port: 443, weight: heavy }] }]", 1))?;
+    let reason = wait_until_told(stage, "TLSRoute", "b", &["spec.rules[0].backendRefs[0].weight"])?;
+    ensure!(answering(stage, CLIENT, "b.example") == "secure-b", "the last good version stays");
+    seen.push(format!("TLSRoute: {reason}, spec.rules[0].backendRefs[0].weight; the last good rules stay"));
     stage.delete(&routes)?;
     lead(stage, "without routes it answers again", &[(CLIENT, "b.example", "secure-a")])?;
     seen.push(format!("TLSRoute: {} server names, exact, below a suffix, unknown, without a backend", rows.len()));
@@ -183,6 +187,10 @@ fn begun_by_policy(stage: &mut Stage, seen: &mut Vec<String>, certificate: &str)
     wait_for(stage, "BackendTLSPolicy: an authority that the system does not know", 503, "-")?;
     stage.apply(&policy("", &format!("hostname: {NAME}, {ours}")))?;
     wait_for(stage, "BackendTLSPolicy: good again", 200, NAME)?;
+    stage.apply(&policy("", &format!("hostname: [none], {ours}")))?;
+    let reason = wait_until_told(stage, "BackendTLSPolicy", "secure", &["spec.validation.hostname"])?;
+    wait_for(stage, "BackendTLSPolicy: the last good version stays", 200, NAME)?;
+    seen.push(format!("BackendTLSPolicy: {reason}, spec.validation.hostname; the last good rules stay"));
     stage.delete(&authorities(""))?;
     wait_for(stage, "BackendTLSPolicy: without authorities nobody is trusted", 503, "-")?;
     stage.delete(&policy("", ""))?;
