@@ -33,6 +33,8 @@ use crate::trace::{self, Chance};
 use crate::upstream::cluster::{Cluster, ClusterKey, Hosts};
 use crate::upstream::failure::TryFailure;
 
+/// What GRPCRoute wants for a backend that is not there; 500 would mean UNKNOWN.
+const GRPC_UNAVAILABLE: u8 = 14;
 /// How long the endpoint took to begin its answer, in milliseconds.
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 /// The identity of the caller, for the endpoint.
@@ -213,6 +215,7 @@ fn destination(exchange: &mut Exchange, hit: Option<&Hit<'_>>) -> Result<(Arc<Cl
 
 fn no_backend(destination: Option<&Destination>) -> Reply {
     let reply = Reply::new(StatusCode::INTERNAL_SERVER_ERROR, Flag::NoCluster.into(), details::CLUSTER_NOT_FOUND);
+    let reply = Reply { grpc: Some(GRPC_UNAVAILABLE), ..reply };
     match destination {
         Some(Destination::Invalid { reason }) => Reply { failure: Some(reason.to_string().into()), ..reply },
         _ => reply,

@@ -3,7 +3,7 @@
 //! Every answer names the backend in `x-backend` and, but for the paths below, describes the request
 //! as JSON. How it behaves is set by `/_/mode?…`: `good`, `status=503`, `delay_ms=200`, `drop`
 //! (the connection ends without an answer), `fail_first=2` (the next two requests get 503), `refuse_ms=1500` (nobody listens for so long).
-//! `/_/counts` tells what was asked since `/_/clear`, by method and by the header `x-call`.
+//! `/_/counts` tells what was asked, by method and by the header `x-call`; `/_/take` does too, and begins anew.
 //!
 //! `/bytes/N` answers N bytes; `/sink` says how many it was sent; `/trailers` ends with a trailer;
 //! `/ws` upgrades and echoes; `/status/N` answers N; `/slow/N` waits N milliseconds.
@@ -235,9 +235,10 @@ impl Backend {
                 let counts = self.counts.lock().expect("no holder panics").clone();
                 self.said(Response::builder(), &serde_json::to_string(&counts).unwrap_or_default())
             }
-            "clear" => {
-                *self.counts.lock().expect("no holder panics") = Counts::default();
-                self.said(Response::builder(), "cleared")
+            "take" => {
+                // In one step: what arrives in between belongs to the next count.
+                let counts = std::mem::take(&mut *self.counts.lock().expect("no holder panics"));
+                self.said(Response::builder(), &serde_json::to_string(&counts).unwrap_or_default())
             }
             "mode" => match self.mode(query) {
                 Some(mode) => {

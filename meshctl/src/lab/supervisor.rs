@@ -2,6 +2,7 @@
 //! between two plans asks for. Everything that changes comes to one loop.
 
 mod replan;
+mod rollout;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -78,6 +79,8 @@ pub(crate) struct Supervisor {
     /// Those and the lab's own.
     all: Arc<Objects>,
     proxies: Vec<Proxy>,
+    /// Pods of Deployments that stay until later ones are ready.
+    rollouts: rollout::Rollouts,
     ledger: Ledger,
     plan: Plan,
     slices: Vec<Slice>,
@@ -106,6 +109,7 @@ impl Supervisor {
             objects: Objects::new(),
             all: Arc::default(),
             proxies: Vec::new(),
+            rollouts: rollout::Rollouts::default(),
             ledger: Ledger::default(),
             plan: Plan::default(),
             slices: Vec::new(),

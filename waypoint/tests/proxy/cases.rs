@@ -188,6 +188,17 @@ async fn a_rule_answers_edits_and_gives_up() {
 }
 
 #[tokio::test]
+async fn a_backend_that_is_not_there_is_an_error_and_to_grpc_unavailable() {
+    let world = World::new(&web("127.77.1.20", 80)).await;
+    world.rules(|rules| rule(rules, HttpRule { action: Action::Forward(Vec::new()), ..Default::default() }));
+    assert_eq!(world.get("/").await.0, 500);
+    let mut asked = request("POST", "/shop.Store/Buy", "");
+    asked.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    let answer = world.ask(asked).await;
+    assert_eq!((answer.status().as_u16(), answer.headers()["grpc-status"].to_str().unwrap()), (200, "14"));
+}
+
+#[tokio::test]
 async fn what_is_not_bound_to_us_gets_no_tunnel() {
     let world = World::new("service web ns=shop vip=10.1.0.1 80->8080\n").await;
     assert!(world.tunnel("10.1.0.1:80").await.unwrap_err().contains("404"));

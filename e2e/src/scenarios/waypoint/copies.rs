@@ -20,23 +20,62 @@ fn route(rule: &str) -> String {
 /// Runs the scenario.
 pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     super::open(stage)?;
-    for (percent, fewest, most) in [(100, REQUESTS, REQUESTS), (25, REQUESTS / 8, REQUESTS * 3 / 8)] {
-        mirror(stage, seen, percent, fewest, most)?;
+    let quarter = (REQUESTS / 8, REQUESTS * 3 / 8);
+    for (what, objects, (fewest, most)) in [
+        ("100 %", filters(&[copy("percent: 100")]), (REQUESTS, REQUESTS)),
+        ("25 %", filters(&[copy("percent: 25")]), quarter),
+        ("1 of 4", filters(&[copy("fraction: { numerator: 1, denominator: 4 }")]), quarter),
+        (
+            "100 % and 50 %",
+            filters(&[copy("percent: 100"), copy("percent: 50")]),
+            (REQUESTS + REQUESTS / 3, REQUESTS + REQUESTS * 2 / 3),
+        ),
+        (
+            "25 % of a VirtualService",
+            virtual_service("mirror: { host: store-v2 }, mirrorPercentage: { value: 25 }"),
+            quarter,
+        ),
+        (
+            "100 % and 25 % of a VirtualService",
+            virtual_service(
+                "mirrors: [{ destination: { host: store-v2 } }, { destination: { host: store-v2 }, percentage: { value: 25 } }]",
+            ),
+            (REQUESTS + quarter.0, REQUESTS + quarter.1),
+        ),
+    ] {
+        mirror(stage, seen, what, &objects, fewest, most)?;
     }
     sessions(stage, seen)?;
     hashes(stage, seen)
 }
 
+/// A filter that copies a share of requests to the other version.
+fn copy(share: &str) -> String {
+    format!("{{ type: RequestMirror, requestMirror: {{ backendRef: {{ name: store-v2, port: 80 }}, {share} }} }}")
+}
+
+/// A route with filters. What is answered by it is marked.
+fn filters(all: &[String]) -> String {
+    route(&format!(
+        "filters: [{}, {{ type: ResponseHeaderModifier, responseHeaderModifier: {{ set: [{{ name: x-copied, value:          'yes' }}] }} }}]\n      backendRefs: [{{ name: store-v1, port: 80 }}]",
+        all.join(", ")
+    ))
+}
+
+/// A VirtualService with a mirror. What is answered by it is marked.
+fn virtual_service(mirror: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{ name: copies, namespace: mall }}\n\
+         spec:\n  hosts: [store]\n  http: [{{ route: [{{ destination: {{ host: store-v1 }} }}], headers: {{ response: \
+         {{ set: {{ x-copied: 'yes' }} }} }}, {mirror} }}]\n"
+    )
+}
+
 /// The other version gets a copy; its answers are thrown away, also when they are errors.
-fn mirror(stage: &mut Stage, seen: &mut Vec<String>, percent: u64, fewest: u64, most: u64) -> Result<()> {
-    let rule = route(&format!(
-        "filters: [{{ type: RequestMirror, requestMirror: {{ backendRef: {{ name: store-v2, port: 80 }}, percent: \
-         {percent} }} }}, {{ type: ResponseHeaderModifier, responseHeaderModifier: {{ set: [{{ name: x-percent, value: \
-         '{percent}' }}] }} }}]\n      backendRefs: [{{ name: store-v1, port: 80 }}]"
-    ));
-    stage.apply(&rule)?;
+fn mirror(stage: &mut Stage, seen: &mut Vec<String>, what: &str, objects: &str, fewest: u64, most: u64) -> Result<()> {
+    stage.apply(objects)?;
     stage.wait("the mirror is in force", super::RULES_DEADLINE, |stage| {
-        Ok(get(stage, &[])?.header("x-percent") == percent.to_string())
+        Ok(get(stage, &[])?.header("x-copied") == "yes")
     })?;
     super::set_mode(stage, V2, "status=500")?;
     counts(stage, V1)?;
@@ -51,12 +90,11 @@ fn mirror(stage: &mut Stage, seen: &mut Vec<String>, percent: u64, fewest: u64, 
         copies += counts(stage, V2)?.total;
         Ok(copies >= fewest)
     })?;
-    ensure!(copies <= most, "{copies} copies of {REQUESTS} requests at {percent} %");
+    ensure!(copies <= most, "{what}: {copies} copies of {REQUESTS} requests");
     super::set_mode(stage, V2, "good")?;
-    stage.delete(&rule)?;
-    seen.push(format!(
-        "a mirror of {percent} %: {copies} copies of {REQUESTS} requests; the caller sees nothing of it"
-    ));
+    stage.delete(objects)?;
+    stage.wait("the mirror is gone", super::RULES_DEADLINE, |stage| Ok(get(stage, &[])?.header("x-copied") == "-"))?;
+    seen.push(format!("a mirror of {what}: {copies} copies of {REQUESTS} requests; the caller sees nothing of it"));
     Ok(())
 }
 

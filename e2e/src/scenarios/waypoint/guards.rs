@@ -102,6 +102,7 @@ fn decoded(text: &str) -> String {
 pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     super::open(stage)?;
     tricks(stage, seen)?;
+    odd_headers(stage, seen)?;
     asked(stage, seen)
 }
 
@@ -154,6 +155,76 @@ fn tricks(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
         "{} tricks with a path, three ways each, two policies: {refused} refused, {passed} passed as what they are",
         TRICKS.len()
     ));
+    Ok(())
+}
+
+/// Only `x-role: user` for this host passes.
+const ROLES: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: only-users, namespace: mall }
+spec:
+  targetRefs: [{ group: '', kind: Service, name: store-v1 }]
+  action: ALLOW
+  rules:
+    - to: [{ operation: { hosts: [store-v1.mall] } }]
+      when: [{ key: 'request.headers[x-role]', values: [user] }]
+";
+
+/// (request line, further lines, statuses that are no way around).
+const ODD: &[(&str, &str, &[u16])] = &[
+    ("GET / HTTP/1.1", "Host: store-v1.mall\r\nX-Role: user", &[200]),
+    ("GET / HTTP/1.1", "HOST: store-v1.mall\r\nX-ROLE: \t user \t", &[200]),
+    ("GET / HTTP/1.1", "Host: STORE-V1.mall\r\nx-role: user", &[200]),
+    ("GET / HTTP/1.1", "Host: store-v1.mall\r\nx-role: user\r\nx-role: admin", &[403]),
+    ("GET / HTTP/1.1", "Host: store-v1.mall\r\nx-role: admin\r\nX-Role: user", &[403]),
+    ("GET / HTTP/1.1", "Host: store-v1.mall\r\nx-role: user\r\nx-role: user", &[403]),
+    ("GET / HTTP/1.1", "Host: store-v1.mall\r\nx-role: user,admin", &[403]),
+    ("GET / HTTP/1.1", "Host: store-v1.mall\r\nx-role: User", &[403]),
+    ("GET / HTTP/1.1", "Host: store-v1.mall\r\nx-role:", &[403]),
+    ("GET / HTTP/1.1", "Host: store-v1.mall\r\nx_role: user", &[400, 403]),
+    ("GET / HTTP/1.1", "Host: store-v1.mall\r\nx-role : user", &[400]),
+    ("GET / HTTP/1.1", "Host: store-v1.mall\r\nx-role: us\r\n er", &[400]),
+    ("GET / HTTP/1.1", "Host: store-v1.mall\r\nx-role: admin\rx-role: user", &[400]),
+    ("GET / HTTP/1.1", "Host: store-v1.mall\r\nConnection: x-role\r\nx-role: admin", &[403]),
+    ("GET / HTTP/1.1", "Host: store.mall\r\nx-role: user", &[403]),
+    ("GET / HTTP/1.1", "Host: store-v1.mall.\r\nx-role: admin", &[400, 403]),
+    ("GET / HTTP/1.1", "Host: store.mall\r\nHost: store-v1.mall\r\nx-role: user", &[400]),
+    ("GET / HTTP/1.1", "Host: store-v1.mall\r\nHost: store-v1.mall\r\nx-role: user", &[400]),
+    ("GET / HTTP/1.1", "x-role: user", &[400]),
+    ("GET / HTTP/1.1", "Host: store.mall, store-v1.mall\r\nx-role: user", &[400, 403]),
+    ("GET / HTTP/1.1", "Host: store-v1.mall\r\nX-Forwarded-Host: store-v1.mall\r\nx-role: admin", &[403]),
+    ("GET http://store.mall/ HTTP/1.1", "Host: store-v1.mall\r\nx-role: user", &[400, 403]),
+    ("GET http://store-v1.mall/ HTTP/1.1", "Host: store-v1.mall\r\nx-role: user", &[200]),
+    ("GET http://store-v1.mall@store.mall/ HTTP/1.1", "Host: store-v1.mall\r\nx-role: user", &[400, 403]),
+    ("GET http://store.mall@store-v1.mall/ HTTP/1.1", "Host: store.mall\r\nx-role: admin", &[400, 403]),
+    ("GET store-v1.mall/ HTTP/1.1", "Host: store-v1.mall\r\nx-role: user", &[400]),
+    ("GET * HTTP/1.1", "Host: store-v1.mall\r\nx-role: user", &[400]),
+    ("OPTIONS * HTTP/1.1", "Host: store-v1.mall\r\nx-role: admin", &[403]),
+];
+
+/// Sends a request byte by byte as it is written, and reads the first status.
+fn raw(stage: &Stage, line: &str, lines: &str) -> Result<u16> {
+    let program = "import socket, sys\ns = socket.create_connection(('store-v1.mall', 80), 5)\n\
+                   s.sendall((sys.argv[1] + '\\r\\n' + sys.argv[2] + '\\r\\nConnection: close\\r\\n\\r\\n').encode())\n\
+                   print(s.makefile('rb').readline().decode())";
+    let out = stage.exec(CLIENT, &["/usr/bin/python3", "-c", program, line, lines])?.ok()?;
+    let status = out.split(' ').nth(1).and_then(|status| status.parse().ok());
+    status.with_context(|| format!("{line} {lines:?}: no status: {out:?}"))
+}
+
+/// Headers that are repeated or odd, and targets of every form, find no way around either.
+fn odd_headers(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    stage.apply(ROLES)?;
+    stage.wait("the policy is in force", super::RULES_DEADLINE, |stage| {
+        Ok(ask(stage, CLIENT, "http://store-v1.mall/", &[])?.status == 403)
+    })?;
+    for (line, lines, wanted) in ODD {
+        let status = raw(stage, line, lines)?;
+        ensure!(wanted.contains(&status), "{line} {lines:?}: {status}, not {wanted:?}");
+    }
+    stage.delete(ROLES)?;
+    seen.push(format!("{} requests with repeated and odd headers, hosts and targets: no way around", ODD.len()));
     Ok(())
 }
 

@@ -67,6 +67,7 @@ fn round(
         let report: requests::Report = stage.app(&pods[0], &load)?.report()?;
         Ok(report.status(429) > 0)
     })?;
+    told(stage, &pods[0])?;
     let load = ["requests", "http://store.mall/", "--rate", "150", "--connections", "9", "--seconds", &seconds];
     let going: Vec<_> = pods.iter().map(|pod| stage.app(pod, &load)).collect::<Result<_>>()?;
     let wanted = (LIMIT * SECONDS) as f64;
@@ -83,5 +84,24 @@ fn round(
     seen.push(format!(
         "{replicas} replica(s), scope {scope}: {CALLERS} callers at 150/s, {fewest} to {most} of {wanted} passed each"
     ));
+    Ok(())
+}
+
+/// Callers are told of the limit, and refused ones when to come again.
+fn told(stage: &mut Stage, pod: &str) -> Result<()> {
+    stage.wait("a caller is told of the limit", super::RULES_DEADLINE, |stage| {
+        let answer = super::ask(stage, pod, "http://store.mall/", &[])?;
+        let policy = answer.header("ratelimit-policy");
+        ensure!(policy.contains(&format!("q={LIMIT}")) && policy.contains("w=1"), "the policy: {policy}");
+        ensure!(answer.header("ratelimit").contains("r="), "what is left: {answer:?}");
+        Ok(answer.status == 200)
+    })?;
+    // In one process, so that more come than may pass.
+    let burst = "for n in $(seq 400); do echo url=http://store.mall/; echo output=/dev/null; done | curl -sS -K - --parallel \
+                 --parallel-max 40 -w '%{http_code} %header{retry-after}\\n'";
+    let out = stage.exec(pod, &["sh", "-c", burst])?.ok()?;
+    let refused: Vec<&str> = out.lines().filter_map(|line| line.strip_prefix("429 ")).collect();
+    ensure!(!refused.is_empty(), "nobody was refused: {out}");
+    ensure!(refused.iter().all(|after| after.parse::<u64>().is_ok()), "Retry-After: {refused:?}");
     Ok(())
 }

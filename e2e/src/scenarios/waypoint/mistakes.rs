@@ -1,202 +1,133 @@
 //! Configuration that cannot be used: a condition names field and reason, the last good rules stay,
 //! others are untouched, and a policy that is not understood closes.
 
-use super::{CLIENT, ask};
+mod cases;
+
+use super::{
+    CLIENT, ask,
+    routes::{Ask, asked},
+};
 use crate::stage::Stage;
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use std::time::Duration;
 
 /// A mistake is told this soon.
 const TOLD: Duration = Duration::from_secs(10);
 
+/// Gateway API gives it none, so that its mistakes are told on a page of the control plane only.
+const WITHOUT_STATUS: &str = "ReferenceGrant";
+
 /// What is good, what is broken, and the words that say so.
 struct Mistake {
     kind: &'static str,
-    /// With `VALUE` where the good or the broken one goes.
+    /// With `VALUE` where the good or the broken one goes. Of its objects the one called `mistake` is the one.
     object: &'static str,
     good: &'static str,
     broken: &'static str,
-    /// Words of the status or of the problems.
+    /// Words of the condition: the field first.
     told: &'static [&'static str],
-    /// It is a policy: what it is for is closed.
+    /// A request that shows that the good one holds.
+    asks: Ask,
+    /// It is a policy: what it is for is closed where nothing good of it was ever known.
     closes: bool,
 }
 
-const MISTAKES: &[Mistake] = &[
-    Mistake {
-        kind: "HTTPRoute",
-        object: "
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: { name: mistake, namespace: mall }
-spec:
-  parentRefs: [{ group: '', kind: Service, name: store-v1, port: 80 }]
-  rules:
-    - matches: [{ headers: [{ name: x-any, type: RegularExpression, value: 'VALUE' }] }, { path: { value: / } }]
-      filters: [{ type: ResponseHeaderModifier, responseHeaderModifier: { set: [{ name: x-mark, value: HTTPRoute }] } }]
-      backendRefs: [{ name: store-v1, port: 80 }]",
-        good: ".*",
-        broken: "(",
-        told: &["HTTPRoute", "mistake", "rules[0]"],
-        closes: false,
-    },
-    Mistake {
-        kind: "VirtualService",
-        object: "
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: { name: mistake, namespace: mall }
-spec:
-  hosts: [store-v1]
-  http:
-    - match: [{ uri: { regex: 'VALUE' } }]
-      headers: { response: { set: { x-mark: VirtualService } } }
-      route: [{ destination: { host: store-v1 } }]",
-        good: "/.*",
-        broken: "/[",
-        told: &["VirtualService", "mistake", "rule 0"],
-        closes: false,
-    },
-    Mistake {
-        kind: "GRPCRoute",
-        object: "
-apiVersion: gateway.networking.k8s.io/v1
-kind: GRPCRoute
-metadata: { name: mistake, namespace: mall }
-spec:
-  parentRefs: [{ group: '', kind: Service, name: store-v1, port: 80 }]
-  rules:
-    - matches: [{ headers: [{ name: x-any, type: RegularExpression, value: 'VALUE' }] }, {}]
-      filters: [{ type: ResponseHeaderModifier, responseHeaderModifier: { set: [{ name: x-mark, value: GRPCRoute }] } }]
-      backendRefs: [{ name: store-v1, port: 80 }]",
-        good: ".*",
-        broken: "*",
-        told: &["GRPCRoute", "mistake", "rules[0]"],
-        closes: false,
-    },
-    Mistake {
-        kind: "AuthorizationPolicy",
-        object: "
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: { name: mistake, namespace: mall }
-spec:
-  targetRefs: [{ group: '', kind: Service, name: store-v1 }]
-  rules: [{ when: [{ key: 'VALUE', notValues: [nothing] }] }]",
-        good: "request.headers[x-any]",
-        broken: "request.moods[x-any]",
-        told: &["AuthorizationPolicy", "mistake", "request.moods"],
-        closes: true,
-    },
-    Mistake {
-        kind: "RequestAuthentication",
-        object: "
-apiVersion: security.istio.io/v1
-kind: RequestAuthentication
-metadata: { name: mistake, namespace: mall }
-spec:
-  targetRefs: [{ group: '', kind: Service, name: store-v1 }]
-  jwtRules: [{ issuer: a, jwks: 'VALUE' }]",
-        good: "{\"keys\":[]}",
-        broken: "no keys",
-        told: &["RequestAuthentication", "mistake", "jwtRules[0]"],
-        closes: false,
-    },
-    Mistake {
-        kind: "DestinationRule",
-        object: "
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: { name: mistake, namespace: mall }
-spec: { host: store-v1, trafficPolicy: { loadBalancer: { simple: VALUE } } }",
-        good: "ROUND_ROBIN",
-        broken: "MOST_LOVED",
-        told: &["DestinationRule", "mistake", "MOST_LOVED"],
-        closes: false,
-    },
-    Mistake {
-        kind: "TrafficPolicy",
-        object: "
-apiVersion: istiod-lite.io/v1alpha1
-kind: TrafficPolicy
-metadata: { name: mistake, namespace: mall }
-spec:
-  targetRefs: [{ group: '', kind: Service, name: store-v1 }]
-  rateLimit: [{ requests: 100000, per: VALUE }]",
-        good: "1s",
-        broken: "soon",
-        told: &["TrafficPolicy", "mistake", "rateLimit[0]", "per"],
-        closes: false,
-    },
-    Mistake {
-        kind: "Telemetry",
-        object: "
-apiVersion: telemetry.istio.io/v1
-kind: Telemetry
-metadata: { name: mistake, namespace: mall }
-spec:
-  targetRefs: [{ group: '', kind: Service, name: store-v1 }]
-  accessLogging: [{ filter: { expression: 'VALUE' } }]",
-        good: "response.code >= 400",
-        broken: "response.code >=",
-        told: &["Telemetry", "mistake", "filter of the access log"],
-        closes: false,
-    },
-];
+/// The condition of an object that says that all of some words are wrong with it: its reason and its message.
+pub(crate) fn told(stage: &Stage, name: &str, words: &[&str]) -> Result<Option<(String, String)>> {
+    let url = "http://127.0.0.1:8080/debug/status";
+    let page = stage.exec("istio-system/istiod-0", &["curl", "-sS", "-f", url])?.ok()?;
+    let objects: Vec<Value> = serde_json::from_str(&page)?;
+    let ours = objects.iter().filter(|object| object["name"] == name);
+    let mut conditions = ours.flat_map(|object| object["conditions"].as_array().into_iter().flatten());
+    let text = |condition: &Value, key: &str| condition[key].as_str().unwrap_or_default().to_owned();
+    let said = |condition: &&Value| {
+        let message = text(condition, "message");
+        condition["status"] == "False" && words.iter().all(|word| message.contains(word))
+    };
+    let found = conditions.find(said).map(|condition| (text(condition, "reason"), text(condition, "message")));
+    Ok(found.filter(|(reason, _)| !reason.is_empty()))
+}
 
-/// Everything the control plane says of objects.
-fn said(stage: &Stage) -> Result<String> {
-    Ok(format!("{}\n{}", stage.told("status")?, stage.told("problems")?))
+/// What the control plane says of a kind that has no status: the field and what is wrong.
+fn told_without_status(stage: &Stage, kind: &str, words: &[&str]) -> Result<Option<(String, String)>> {
+    let url = "http://127.0.0.1:8080/debug/problems";
+    let page = stage.exec("istio-system/istiod-0", &["curl", "-sS", "-f", url])?.ok()?;
+    let problems: Vec<Value> = serde_json::from_str(&page)?;
+    let text = |problem: &Value, key: &str| problem[key].as_str().unwrap_or_default().to_owned();
+    let ours = problems.iter().filter(|problem| text(problem, "resource").contains(kind));
+    let mut said = ours.map(|problem| (text(problem, "field"), text(problem, "reason")));
+    Ok(said.find(|(field, reason)| words.iter().all(|word| field.contains(word)) && !reason.is_empty()))
+}
+
+/// Everything the control plane says of objects of a name, for whoever looks for the reason of a failure.
+fn all_of(stage: &Stage, name: &str) -> String {
+    told(stage, name, &[]).map(|found| format!("{found:?}")).unwrap_or_else(|error| format!("{error:#}"))
+}
+
+/// Waits until a mistake is told, and gives its reason.
+pub(crate) fn wait_until_told(stage: &mut Stage, what: &str, name: &str, words: &[&str]) -> Result<String> {
+    let mut found = None;
+    let waited = stage.wait(&format!("{what}: the mistake is told with {words:?}"), TOLD, |stage| {
+        found = told(stage, name, words)?;
+        Ok(found.is_some())
+    });
+    waited.with_context(|| all_of(stage, name))?;
+    Ok(found.context("it was told")?.0)
+}
+
+fn holds(stage: &mut Stage, what: &str, (options, url, expected): Ask) -> Result<()> {
+    let mut last = None;
+    let waited = stage.wait(what, super::RULES_DEADLINE, |stage| {
+        last = asked(stage, "store-v1.mall", options, url, expected)?;
+        Ok(last.is_none())
+    });
+    waited.map(drop).with_context(|| format!("not {expected:?}: {last:?}"))
 }
 
 /// Runs the scenario.
 pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     super::open(stage)?;
-    for mistake in MISTAKES {
-        let kind = mistake.kind;
-        let good = mistake.object.replace("VALUE", mistake.good);
-        let marks = mistake.object.contains("x-mark");
-        stage.apply(&good).context(kind)?;
-        stage.wait(&format!("{kind} is in force"), super::RULES_DEADLINE, |stage| {
-            let answer = ask(stage, CLIENT, "http://store-v1.mall/", &[])?;
-            Ok(answer.status == 200 && (!marks || answer.header("x-mark") == kind))
-        })?;
-        stage.apply(&mistake.object.replace("VALUE", mistake.broken)).context(kind)?;
-        let mut last = String::new();
-        stage
-            .wait(&format!("{kind}: the mistake is told with {:?}", mistake.told), TOLD, |stage| {
-                last = said(stage)?;
-                Ok(mistake.told.iter().all(|word| last.contains(word)))
-            })
-            .with_context(|| last.clone())?;
-        let answer = ask(stage, CLIENT, "http://store-v1.mall/", &[])?;
-        if mistake.closes {
-            // What was good before stays; nothing is known that would let more pass.
-            ensure!(answer.status == 200, "{kind}: the last good policy stays: {answer:?}");
-        } else {
-            ensure!(answer.status == 200, "{kind}: {answer:?}");
-            ensure!(!marks || answer.header("x-mark") == kind, "{kind}: the last good rules are gone: {answer:?}");
-        }
-        ensure!(
-            ask(stage, CLIENT, "http://store-v2.mall/", &[])?.status == 200,
-            "{kind}: another service is disturbed"
-        );
-        stage.delete(&good).context(kind)?;
-        if mistake.closes {
-            stage.wait(&format!("{kind} is forgotten"), TOLD, |stage| Ok(!said(stage)?.contains("mistake")))?;
-            // Of this one nothing good was ever known.
-            stage.apply(&mistake.object.replace("VALUE", mistake.broken)).context(kind)?;
-            stage.wait(&format!("{kind}: not understood is closed"), super::RULES_DEADLINE, |stage| {
-                Ok(ask(stage, CLIENT, "http://store-v1.mall/", &[])?.status == 403)
-            })?;
-            ensure!(ask(stage, CLIENT, "http://store-v2.mall/", &[])?.status == 200, "{kind}: another is disturbed");
-            stage.delete(&good).context(kind)?;
-        }
-        stage.wait(&format!("{kind} is gone"), super::RULES_DEADLINE, |stage| {
-            let answer = ask(stage, CLIENT, "http://store-v1.mall/", &[])?;
-            Ok(answer.status == 200 && answer.header("x-mark") == "-")
-        })?;
-        seen.push(format!("{kind}: told with {}; the last good rules stay", mistake.told.join(", ")));
+    for mistake in cases::MISTAKES {
+        let reason = made(stage, mistake).context(mistake.kind)?;
+        seen.push(format!("{}: {reason}, {}; the last good rules stay", mistake.kind, mistake.told.join(", ")));
     }
+    Ok(())
+}
+
+/// A mistake is made in what was good, and then, of a policy, in what never was.
+fn made(stage: &mut Stage, mistake: &Mistake) -> Result<String> {
+    let (good, broken) =
+        (mistake.object.replace("VALUE", mistake.good), mistake.object.replace("VALUE", mistake.broken));
+    stage.apply(&good)?;
+    holds(stage, "it is in force", mistake.asks)?;
+    stage.apply(&broken)?;
+    let reason = if mistake.kind == WITHOUT_STATUS {
+        stage.wait("the mistake is told", TOLD, |stage| {
+            Ok(told_without_status(stage, mistake.kind, mistake.told)?.is_some())
+        })?;
+        "among the problems".to_owned()
+    } else {
+        wait_until_told(stage, mistake.kind, "mistake", mistake.told)?
+    };
+    let (options, url, expected) = mistake.asks;
+    let changed = asked(stage, "store-v1.mall", options, url, expected)?;
+    ensure!(changed.is_none(), "the last good version is gone: {changed:?}");
+    others_are_untouched(stage)?;
+    stage.delete(&good)?;
+    if mistake.closes {
+        stage.wait("it is forgotten", TOLD, |stage| Ok(told(stage, "mistake", &[])?.is_none()))?;
+        stage.apply(&broken)?;
+        holds(stage, "not understood is closed", (options, url, "403"))?;
+        others_are_untouched(stage)?;
+        stage.delete(&good)?;
+    }
+    holds(stage, "it is gone", (&[], "http://store-v1.mall/", "200 by=v1 res.x-mark=-"))?;
+    Ok(reason)
+}
+
+fn others_are_untouched(stage: &Stage) -> Result<()> {
+    let other = ask(stage, CLIENT, "http://store-v2.mall/", &[])?;
+    ensure!(other.status == 200, "another service is disturbed: {other:?}");
     Ok(())
 }

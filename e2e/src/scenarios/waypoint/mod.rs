@@ -3,18 +3,23 @@
 //! All of them play in the mall: a namespace with a waypoint, a client and a store of two versions,
 //! and visitors from another namespace.
 
+pub mod binding;
 pub mod bodies;
 pub mod canary;
 pub mod copies;
+mod dashboards;
 pub mod guards;
 pub mod judged;
 pub mod life;
 pub mod limits;
 pub mod mistakes;
+pub mod outside;
 pub mod protocols;
+pub mod reach;
 pub mod resilience;
 pub mod routes;
 pub mod telemetry;
+pub mod tls;
 pub mod tokens;
 
 use crate::stage::{Output, Stage};
@@ -127,13 +132,8 @@ pub(crate) fn set_mode(stage: &Stage, pod: &str, mode: &str) -> Result<()> {
 
 /// What a backend was asked since this was last called.
 pub(crate) fn counts(stage: &Stage, pod: &str) -> Result<crate::apps::backend::Counts> {
-    let ask = |what: &str| {
-        let url = format!("http://127.0.0.1:8080/_/{what}");
-        stage.exec(pod, &["curl", "-sS", "-f", "--max-time", "5", &url])?.ok()
-    };
-    let counts = serde_json::from_str(&ask("counts")?).context("a backend counts")?;
-    ask("clear")?;
-    Ok(counts)
+    let take = ["curl", "-sS", "-f", "--max-time", "5", "http://127.0.0.1:8080/_/take"];
+    serde_json::from_str(&stage.exec(pod, &take)?.ok()?).context("a backend counts")
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
-//! Retries, time-outs, faults, breakers and ejection: the counts are the ones the policy says.
+//! Retries, time-outs and faults: the counts are the ones the policy says.
 
 use super::{Answer, CLIENT, ask, counts, set_mode};
 use crate::{apps::requests, stage::Stage};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
 
 const V1: &str = "mall/store-v1";
-const V2: &str = "mall/store-v2";
 
 /// A policy of ours for the service `store-v1`.
 fn traffic_policy(spec: &str) -> String {
@@ -54,9 +53,9 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     timeouts(stage, seen)?;
     refused(stage, seen)?;
     faults(stage, seen)?;
-    breaker(stage, seen)?;
-    ejection(stage, seen)?;
-    stage.delete(&route(""))
+    stage.delete(&route(""))?;
+    virtual_service(stage, seen)?;
+    Ok(())
 }
 
 fn retries(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
@@ -68,7 +67,15 @@ fn retries(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
         set_mode(stage, V1, "good")?;
         ensure!((answer.status, asked) == (status, tries), "{fails} failures: {} after {asked} tries", answer.status);
     }
-    seen.push("retries: with 0, 1, 2, 3 answers of 503 and 2 retries: 1, 2, 3, 3 tries; 200, 200, 200, 503".into());
+    // A GET does no harm twice, so a connection that breaks is a reason to try again.
+    set_mode(stage, V1, "drop")?;
+    let answer = get(stage, &[])?;
+    let asked = counts(stage, V1)?.total;
+    set_mode(stage, V1, "good")?;
+    ensure!((answer.status, asked) == (503, 3), "dropped connections: {} after {asked} tries", answer.status);
+    seen.push(
+        "retries: with 0, 1, 2, 3 answers of 503 and 2 retries: 1, 2, 3, 3 tries; 200, 200, 200, 503; reset: 3".into(),
+    );
     Ok(())
 }
 
@@ -76,7 +83,7 @@ fn retries(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
 fn posts(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     apply(stage, "      retry: { codes: [500, 502, 503, 504], attempts: 3, backoff: 1ms }\n")?;
     let mut sent = 0;
-    for mode in ["good", "status=503", "drop", "fail_first=50"] {
+    for mode in ["good", "delay_ms=20", "status=503", "drop", "fail_first=50", "refuse_ms=500"] {
         set_mode(stage, V1, mode)?;
         let args = ["requests", "http://store-v1.mall/", "--method", "POST", "--body", "2000", "--rate", "100"];
         let call = format!("{}-", mode.split('=').next().unwrap_or(mode));
@@ -90,7 +97,7 @@ fn posts(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     }
     set_mode(stage, V1, "good")?;
     seen.push(format!(
-        "POST: {sent} to a backend that was good, answered 503, dropped connections: none arrived twice"
+        "POST: {sent} to a backend that was good, slow, answered 503, dropped connections, refused them: none arrived twice"
     ));
     Ok(())
 }
@@ -171,52 +178,61 @@ fn faults(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-fn breaker(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
-    let policy = traffic_policy("  circuitBreaker: { maxRequests: 4 }\n");
-    stage.apply(&policy)?;
-    set_mode(stage, V1, "delay_ms=500")?;
-    let together = |stage: &Stage| -> Result<requests::Report> {
-        let load =
-            ["requests", "http://store-v1.mall/", "--rate", "10000", "--seconds", "0.002", "--connections", "20"];
-        stage.app(CLIENT, &load)?.report()
-    };
-    let mut last = None;
-    stage.wait("the breaker is in force", super::RULES_DEADLINE, |stage| {
-        let report = together(stage)?;
-        let opened = report.status(503) > 0;
-        last = Some(report);
-        Ok(opened)
-    })?;
-    let report = last.context("it was tried")?;
-    set_mode(stage, V1, "good")?;
-    stage.delete(&policy)?;
-    ensure!(report.status(200) == 4 && report.status(503) == 16, "20 at once with at most 4: {report:?}");
-    seen.push("breaker: of 20 requests at once with at most 4 in flight, 4 passed and 16 got 503".into());
-    Ok(())
-}
-
-fn ejection(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
-    let policy = "apiVersion: istiod-lite.io/v1alpha1\nkind: TrafficPolicy\nmetadata: { name: ejection, namespace: mall }\n\
-         spec:\n  targetRefs: [{ group: '', kind: Service, name: store }]\n  outlierDetection:\n    consecutiveErrors: \
-         3\n    interval: 500ms\n    baseEjectionTime: 2s\n    maxEjectedPercent: 50\n";
-    stage.apply(policy)?;
-    set_mode(stage, V1, "status=500")?;
-    let load = |stage: &Stage, seconds: &str| -> Result<requests::Report> {
-        stage.app(CLIENT, &["requests", "http://store.mall/", "--rate", "100", "--seconds", seconds])?.report()
-    };
-    stage.wait("v1 is ejected", super::RULES_DEADLINE, |stage| Ok(load(stage, "0.5")?.status(500) == 0))?;
-    counts(stage, V1)?;
-    let report = load(stage, "1")?;
-    let asked = counts(stage, V1)?.total;
-    ensure!(asked <= 4 && report.status(200) >= report.due - 4, "v1 is out, and was asked {asked} times: {report:?}");
-    set_mode(stage, V1, "good")?;
-    stage.wait("v1 is back", Duration::from_secs(20), |stage| {
-        Ok(load(stage, "0.5")?.backends.get("v1").is_some_and(|answers| *answers > 5))
-    })?;
-    stage.delete(policy)?;
-    let good = load(stage, "1")?;
-    ensure!(good.status(200) == good.due, "both are good: {good:?}");
-    ensure!(counts(stage, V2)?.total > 0, "v2 was asked too");
-    seen.push(format!("ejection: after 3 errors v1 was asked {asked} times of 100; it came back when it was good"));
+/// The same, as a VirtualService says it.
+fn virtual_service(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    let rule = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: resilience, namespace: mall }
+spec:
+  hosts: [store-v1]
+  http:
+    - match: [{ uri: { prefix: /tries } }]
+      retries: { attempts: 2, perTryTimeout: 300ms, retryOn: '5xx,reset,connect-failure', backoff: 5ms }
+      route: [{ destination: { host: store-v1 } }]
+    - match: [{ uri: { prefix: /once } }]
+      retries: { attempts: 0 }
+      route: [{ destination: { host: store-v1 } }]
+    - match: [{ uri: { prefix: /codes } }]
+      retries: { attempts: 2, retryOn: '503', backoff: 5ms }
+      route: [{ destination: { host: store-v1 } }]
+    - match: [{ uri: { prefix: /late } }]
+      fault: { delay: { fixedDelay: 400ms, percentage: { value: 100 } } }
+      route: [{ destination: { host: store-v1 } }]
+    - match: [{ uri: { prefix: /half } }]
+      fault: { abort: { httpStatus: 418, percentage: { value: 50 } } }
+      route: [{ destination: { host: store-v1 } }]
+";
+    stage.apply(rule)?;
+    stage.wait("the VirtualService is in force", super::RULES_DEADLINE, |stage| Ok(get(stage, &[])?.status == 404))?;
+    for (path, mode, status, tries) in [
+        ("tries", "fail_first=2", 200, 3),
+        ("tries", "fail_first=3", 503, 3),
+        ("tries", "delay_ms=900", 504, 3),
+        ("tries", "drop", 503, 3),
+        ("once", "fail_first=1", 503, 1),
+        ("codes", "fail_first=2", 200, 3),
+        ("codes", "status=500", 500, 1),
+    ] {
+        set_mode(stage, V1, mode)?;
+        counts(stage, V1)?;
+        let answer = ask(stage, CLIENT, &format!("http://store-v1.mall/{path}"), &[])?;
+        let asked = counts(stage, V1)?.total;
+        set_mode(stage, V1, "good")?;
+        ensure!((answer.status, asked) == (status, tries), "{path}, {mode}: {} after {asked} tries", answer.status);
+    }
+    let start = Instant::now();
+    ensure!(ask(stage, CLIENT, "http://store-v1.mall/late", &[])?.status == 200, "a delayed request is answered");
+    let took = start.elapsed();
+    ensure!(took >= Duration::from_millis(400), "a delay of 400 ms took {took:?}");
+    let load = ["requests", "http://store-v1.mall/half", "--rate", "500", "--seconds", "2"];
+    let report: requests::Report = stage.app(CLIENT, &load)?.report()?;
+    let share = report.status(418) as f64 / report.due as f64;
+    ensure!((share - 0.5).abs() < 0.06, "half of the requests should be aborted: {report:?}");
+    stage.delete(rule)?;
+    seen.push(format!(
+        "VirtualService: retries by count, code and time a try; a delay; aborted {:.1} %",
+        share * 100.0
+    ));
     Ok(())
 }

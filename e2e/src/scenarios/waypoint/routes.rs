@@ -2,10 +2,14 @@
 //!
 //! A case is some objects and what requests give then. What is expected is a line of words: the
 //! status first, then `by=BACKEND`, `path=`, `query=` and `req.HEADER=` as the request arrived,
-//! `res.HEADER=` and `body=` as the answer came back; `-` stands for none.
+//! `res.HEADER=` and `body=` as the answer came back; `-` stands for none. `closed`: there is no answer.
 
 mod gateway_api;
 mod istio;
+mod precedence;
+mod streams;
+mod traffic_policy;
+mod virtual_service;
 
 use super::{Answer, CLIENT, GUEST, ask};
 use crate::stage::Stage;
@@ -15,13 +19,23 @@ use std::time::Duration;
 /// An answer is as expected this soon after the objects are applied; one that is not fails the scenario at its end.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// What is expected of a connection that is closed without an answer.
+const CLOSED: &str = "closed";
+
+/// How a call of gRPC is sent.
+const GRPC: &[&str] = &["--http2-prior-knowledge", "-X", "POST", "-H", "content-type: application/grpc"];
+
+/// (options of curl, path or URL, what is expected). A first option `guest` asks from the other namespace.
+pub(super) type Ask = (&'static [&'static str], &'static str, &'static str);
+
 /// Some objects, and what requests give then.
+#[derive(Clone, Copy)]
 struct Case {
     name: &'static str,
     /// Rules of an `HTTPRoute` for the service `store` if it begins with `-`, else whole objects.
     yaml: &'static str,
-    /// (options of curl, path or URL, what is expected). A first option `guest` asks from the other namespace.
-    asks: &'static [(&'static [&'static str], &'static str, &'static str)],
+    /// What is asked in turn.
+    asks: &'static [Ask],
 }
 
 impl Case {
@@ -40,18 +54,29 @@ impl Case {
 
 /// Runs the scenario for Gateway API's kinds.
 pub fn gateway_api(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
-    run(stage, seen, gateway_api::CASES, "store.mall")
+    run(stage, seen, &[gateway_api::CASES, precedence::CASES], "store.mall")
 }
 
 /// Runs the scenario for Istio's kinds.
 pub fn istio(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
-    run(stage, seen, istio::CASES, "store-v1.mall")
+    run(stage, seen, &[istio::CASES, virtual_service::CASES], "store-v1.mall")
 }
 
-fn run(stage: &mut Stage, seen: &mut Vec<String>, cases: &[Case], host: &str) -> Result<()> {
+/// Runs the scenario for our own kind.
+pub fn traffic_policy(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    run(stage, seen, &[traffic_policy::CASES], "store.mall")
+}
+
+/// Runs the scenario for connections.
+pub fn streams(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    run(stage, seen, &[streams::CASES], "stream.mall")
+}
+
+fn run(stage: &mut Stage, seen: &mut Vec<String>, cases: &[&[Case]], host: &str) -> Result<()> {
     super::open(stage)?;
+    let cases: Vec<&Case> = cases.iter().copied().flatten().collect();
     let (mut requests, mut wrong) = (0, Vec::new());
-    for case in cases {
+    for case in &cases {
         let objects = case.objects();
         stage.apply(&objects).with_context(|| case.name)?;
         for (options, path, expected) in case.asks {
@@ -76,13 +101,20 @@ fn run(stage: &mut Stage, seen: &mut Vec<String>, cases: &[Case], host: &str) ->
 }
 
 /// Asks once; what is not as expected.
-fn asked(stage: &Stage, host: &str, options: &[&str], path: &str, expected: &str) -> Result<Option<String>> {
+pub(super) fn asked(stage: &Stage, host: &str, options: &[&str], path: &str, expected: &str) -> Result<Option<String>> {
     let (pod, options) = match options {
         ["guest", rest @ ..] => (GUEST, rest),
         options => (CLIENT, options),
     };
     let url = if path.starts_with('/') { format!("http://{host}{path}") } else { path.to_owned() };
-    mismatch(&ask(stage, pod, &url, options)?, expected)
+    let answer = ask(stage, pod, &url, options);
+    if expected == CLOSED {
+        return Ok(answer.ok().map(|answer| format!("an answer: {answer:?}")));
+    }
+    match answer {
+        Ok(answer) => mismatch(&answer, expected),
+        Err(error) => Ok(Some(format!("{error:#}"))),
+    }
 }
 
 /// What of an answer is not as expected.
@@ -129,7 +161,16 @@ mod tests {
     #[test]
     fn every_case_has_a_name_of_its_own_and_asks_something() {
         let mut names = std::collections::BTreeSet::new();
-        for case in gateway_api::CASES.iter().chain(istio::CASES) {
+        for case in [
+            gateway_api::CASES,
+            precedence::CASES,
+            istio::CASES,
+            virtual_service::CASES,
+            traffic_policy::CASES,
+            streams::CASES,
+        ]
+        .concat()
+        {
             assert!(names.insert(case.name), "{}", case.name);
             assert!(!case.asks.is_empty(), "{}", case.name);
         }

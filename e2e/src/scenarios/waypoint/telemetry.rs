@@ -1,52 +1,46 @@
 //! What a waypoint tells: the series that Istio's dashboards ask for, in a real Prometheus, and its log.
 
-use super::{CLIENT, ask, waypoints};
+use super::{CLIENT, ask, dashboards, waypoints};
 use crate::{apps::requests, scenarios::metrics, stage::Stage};
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
 
-/// The queries of Istio's service and workload dashboards that concern waypoints, with what the
-/// dashboards' variables are set to.
-const QUERIES: &[&str] = &[
-    "sum(irate(istio_requests_total{reporter=\"waypoint\",destination_service=~\"store.mall.svc.cluster.local\"}[1m]))",
-    "sum(irate(istio_requests_total{reporter=\"waypoint\",destination_service=~\"store.mall.svc.cluster.local\",\
-     response_code!~\"5.*\"}[1m])) / sum(irate(istio_requests_total{reporter=\"waypoint\",\
-     destination_service=~\"store.mall.svc.cluster.local\"}[1m]))",
-    "histogram_quantile(0.99, sum(irate(istio_request_duration_milliseconds_bucket{reporter=\"waypoint\",\
-     destination_service=~\"store.mall.svc.cluster.local\"}[1m])) by (le))",
-    "sum(irate(istio_requests_total{connection_security_policy=\"mutual_tls\",reporter=\"waypoint\",\
-     destination_service=~\"store.mall.svc.cluster.local\",source_workload=~\"client\",\
-     source_workload_namespace=~\"mall\"}[1m])) by (source_workload, source_workload_namespace, response_code)",
-    "sum(irate(istio_requests_total{reporter=\"waypoint\",destination_service=~\"store.mall.svc.cluster.local\",\
-     destination_workload=~\"store-v1\",destination_workload_namespace=~\"mall\"}[1m])) by (destination_workload, \
-     destination_workload_namespace, response_code)",
-    "histogram_quantile(0.50, sum(irate(istio_request_bytes_bucket{reporter=\"waypoint\",\
-     destination_service=~\"store.mall.svc.cluster.local\"}[1m])) by (source_workload, source_workload_namespace, le))",
-    "histogram_quantile(0.50, sum(irate(istio_response_bytes_bucket{reporter=\"waypoint\",\
-     destination_service=~\"store.mall.svc.cluster.local\"}[1m])) by (source_workload, source_workload_namespace, le))",
-    "sum by (source_principal) (istio_requests_total{source_principal=\"spiffe://cluster.local/ns/mall/sa/client\",\
-     destination_principal=\"spiffe://cluster.local/ns/mall/sa/store\",request_protocol=\"http\"})",
-];
+/// A port that is not read as HTTP, so that there are connections to tell of.
+const STREAM: &str = "
+apiVersion: v1
+kind: Service
+metadata: { name: stream, namespace: mall }
+spec: { selector: { app: store }, ports: [{ name: tcp, port: 9000, targetPort: 8080 }] }
+";
 
 /// Runs the scenario.
 pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     super::open(stage)?;
     let pod = waypoints(stage)?.pop().context("the mall has a waypoint")?;
-    let load = stage.app(CLIENT, &["requests", "http://store.mall/", "--rate", "50", "--seconds", "30"])?;
+    stage.apply(STREAM)?;
+    stage.wait("connections pass", super::RULES_DEADLINE, |stage| Ok(stage.answers(CLIENT, "stream.mall:9000")))?;
+    let load =
+        ["requests", "http://store.mall/", "--rate", "50", "--seconds", "60", "--method", "POST", "--body", "500"];
+    let load = stage.app(CLIENT, &load)?;
+    let streams = stage.load(CLIENT, "stream.mall:9000", 20, 60)?;
     metrics::promtool(&stage.metrics(&pod, 15020)?).context("metrics of the waypoint")?;
     seen.push("promtool is content with the waypoint's metrics".into());
     let address =
         stage.pod_addresses(&pod)?.into_iter().find(std::net::IpAddr::is_ipv4).context("it has an address")?;
     let server = metrics::server(stage, &[("waypoint", format!("{address}:15020"))])?;
-    for query in QUERIES {
-        stage.wait(&format!("{query} returns a series"), Duration::from_secs(60), |stage| {
-            Ok(metrics::query(stage, query).is_ok_and(|value| value != "NaN"))
+    let queries = dashboards::queries();
+    for query in &queries {
+        stage.wait(&format!("{query} returns a series"), Duration::from_secs(20), |stage| {
+            let value = metrics::query(stage, query).ok().and_then(|value| value.parse::<f64>().ok());
+            Ok(value.is_some_and(|value| value.is_finite() && value > 0.0))
         })?;
     }
     server.stop()?;
+    streams.stop()?;
+    stage.delete(STREAM)?;
     let report: requests::Report = load.report()?;
     ensure!(report.status(200) == report.due, "{report:?}");
-    seen.push(format!("a real Prometheus: {} queries of Istio's dashboards return series", QUERIES.len()));
+    seen.push(format!("a real Prometheus: all {} queries of Istio's dashboards return series", queries.len()));
 
     let path = "/find-me-in-the-log?x=1";
     let trace = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -60,5 +54,42 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
         Ok(log.lines().any(|line| line.contains(&format!("\"GET {path} HTTP/1.1\" 200"))))
     })?;
     seen.push("one line of the log in Istio's format, a request id, and the caller's trace goes on".into());
+    said_by_users(stage, seen, &pod)
+}
+
+/// What users say of log and metrics holds.
+fn said_by_users(stage: &mut Stage, seen: &mut Vec<String>, pod: &str) -> Result<()> {
+    let telemetry = |said: &str| {
+        format!(
+            "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {{ name: said, namespace: mall }}\nspec:\n  \
+             targetRefs: [{{ group: '', kind: Service, name: store }}]\n  {said}\n"
+        )
+    };
+    let logged = |stage: &Stage, path: &str| -> Result<bool> {
+        Ok(stage.logs(pod)?.lines().any(|line| line.contains(&format!("\"GET {path} HTTP/1.1\""))))
+    };
+    let get = |stage: &Stage, path: &str| ask(stage, CLIENT, &format!("http://store.mall{path}"), &[]);
+    stage.apply(&telemetry("accessLogging: [{ filter: { expression: 'response.code >= 400' } }]"))?;
+    let mut n = 0;
+    stage.wait("good requests are not logged", Duration::from_secs(20), |stage| {
+        n += 1;
+        get(stage, &format!("/good-{n}"))?;
+        get(stage, &format!("/status/404?n={n}"))?;
+        // Lines are written in order: where the later one is, the earlier one is not to come.
+        stage.wait("the other is", Duration::from_secs(5), |stage| logged(stage, &format!("/status/404?n={n}")))?;
+        Ok(!logged(stage, &format!("/good-{n}"))?)
+    })?;
+    stage.apply(&telemetry(
+        "metrics: [{ overrides: [{ match: { metric: REQUEST_COUNT }, tagOverrides: { kind: { value: \"request.headers['x-kind']\" }, \
+         response_flags: { operation: REMOVE } } }, { match: { metric: REQUEST_SIZE }, disabled: true }] }]",
+    ))?;
+    stage.wait("a label of the user's stands, and another does not", Duration::from_secs(20), |stage| {
+        ask(stage, CLIENT, "http://store.mall/labelled", &["-H", "x-kind: cake"])?;
+        let text = stage.metrics(pod, 15020)?;
+        let mut lines = text.lines().filter(|line| line.starts_with("istio_requests_total{"));
+        Ok(lines.any(|line| line.contains("kind=\"cake\"") && !line.contains("response_flags=")))
+    })?;
+    stage.delete(&telemetry(""))?;
+    seen.push("Telemetry: a filter of the log, a label that is added and one that is taken away".into());
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use super::{CLIENT, ask};
 use crate::stage::Stage;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -154,7 +154,24 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
         Ok(status(stage, Some(&next))? == 200)
     })?;
     ensure!(status(stage, Some(&good))? == 200, "the old key is still published");
-    seen.push("keys rotate: a token of the new key passes, those of the old one too while it is published".into());
+    publish(stage, &key_set(&[&two]))?;
+    let unknown = Key::new("three")?.token(ISSUER, AUDIENCE, 600)?;
+    stage.wait("a token of the old key is refused", Duration::from_secs(60), |stage| {
+        // A key that is not known makes the set be fetched again, though not at every request.
+        ensure!(status(stage, Some(&unknown))? == 401, "a key that nobody has published is believed");
+        Ok(status(stage, Some(&good))? == 401)
+    })?;
+    ensure!(status(stage, Some(&next))? == 200, "the new key is published");
+    stage.delete(KEYS)?;
+    stage.wait("the keys' server is gone", super::RULES_DEADLINE, |stage| {
+        Ok(!stage.status()?.pods.iter().any(|pod| pod.namespace == "mall" && pod.name == "keys"))
+    })?;
+    ensure!(status(stage, Some(&unknown))? == 401, "without a server an unknown key is refused");
+    ensure!(status(stage, Some(&next))? == 200, "the last keys stay in use while newer ones cannot be fetched");
+    seen.push(
+        "keys rotate: old and new pass while both are published, then only the new; without a server the last stay"
+            .into(),
+    );
 
     stage.delete(&rules)?;
     let unreachable = objects("http://nobody.mall.svc.cluster.local/jwks.json");
@@ -163,5 +180,70 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     stage.delete(&unreachable)?;
     stage.wait("without rules everybody passes", super::RULES_DEADLINE, |stage| Ok(status(stage, None)? == 200))?;
     seen.push("keys that cannot be fetched: every token is refused".into());
-    stage.delete(KEYS).context("the keys go")
+    inline(stage, seen, &one)
 }
+
+/// Keys that stand in the object, tokens in other places, and what claims decide.
+fn inline(stage: &mut Stage, seen: &mut Vec<String>, key: &Key) -> Result<()> {
+    let objects = format!(
+        "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{ name: inline, namespace: mall }}\n\
+         spec:\n  targetRefs: [{{ group: '', kind: Service, name: store }}]\n  jwtRules:\n\
+         \x20   - issuer: {ISSUER}\n      jwks: '{}'\n      forwardOriginalToken: true\n\
+         \x20     fromHeaders: [{{ name: x-token, prefix: 'Token ' }}]\n      fromParams: [token]\n      fromCookies: [jar]\n\
+         \x20     outputPayloadToHeader: x-payload\n---\n{CLAIMS}",
+        key_set(&[key])
+    );
+    let token = key.token(ISSUER, AUDIENCE, 600)?;
+    let header = format!("x-token: Token {token}");
+    let cookie = format!("cookie: a=b; jar={token}");
+    let get =
+        |stage: &Stage, path: &str, options: &[&str]| ask(stage, CLIENT, &format!("http://store.mall{path}"), options);
+    stage.apply(&objects)?;
+    stage.wait("a claim decides the route", super::RULES_DEADLINE, |stage| {
+        let answer = get(stage, "/", &["-H", &header])?;
+        Ok(answer.status == 200 && answer.header("x-rule") == "claims")
+    })?;
+    let arrived = get(stage, "/", &["-H", &header])?.arrived()?;
+    ensure!(arrived.header("x-token").ends_with(&token), "the token goes on: {}", arrived.header("x-token"));
+    ensure!(arrived.header("x-payload").len() > 40, "the payload goes to the backend: {}", arrived.header("x-payload"));
+    for (path, options) in [
+        (format!("/?token={token}"), vec![]),
+        ("/".into(), vec!["-H", cookie.as_str()]),
+        ("/".into(), vec!["-H", &header]),
+    ] {
+        let answer = get(stage, &path, &options)?;
+        ensure!(answer.header("x-rule") == "claims", "{path} {options:?}: {answer:?}");
+    }
+    ensure!(get(stage, "/", &[])?.header("x-rule") == "-", "without a token there are no claims");
+    let elsewhere = format!("authorization: Bearer {token}");
+    ensure!(get(stage, "/", &["-H", &elsewhere])?.header("x-rule") == "-", "elsewhere no token is looked for");
+    ensure!(get(stage, "/", &["-H", "x-token: Token abc"])?.status == 401, "a bad token is refused");
+    let limited: Vec<u16> =
+        (0..3).map(|_| Ok(get(stage, "/limited", &["-H", &header])?.status)).collect::<Result<_>>()?;
+    ensure!(limited == [200, 429, 429], "one request a subject: {limited:?}");
+    stage.delete(&objects)?;
+    seen.push("keys in the object; tokens in header, query and cookie; a claim decides route and limit".into());
+    Ok(())
+}
+
+/// What claims decide: a route, and whose requests are counted together.
+const CLAIMS: &str = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: claims, namespace: mall }
+spec:
+  hosts: [store]
+  http:
+    - match:
+        - headers: { '@request.auth.claims.groups': { exact: admins }, '@request.auth.claims[nested][level]': { exact: '7' } }
+      headers: { response: { set: { x-rule: claims } } }
+      route: [{ destination: { host: store-v1 } }]
+    - route: [{ destination: { host: store-v2 } }]
+---
+apiVersion: istiod-lite.io/v1alpha1
+kind: TrafficPolicy
+metadata: { name: claims, namespace: mall }
+spec:
+  targetRefs: [{ group: '', kind: Service, name: store }]
+  rateLimit: [{ requests: 1, per: 1h, burst: 1, keys: [{ type: Claim, name: sub }], matches: [{ path: { value: /limited } }] }]
+";

@@ -17,6 +17,7 @@ use self::ledger::{Ledger, NODES_MAX};
 use self::podspec::PodSpec;
 use self::services::ServicePlan;
 use self::workloads::Wanted;
+pub(crate) use self::workloads::replica_set;
 use super::container::Root;
 use super::control::protocol::Problem;
 use super::manifest::{self, Key, Objects};

@@ -35,7 +35,7 @@ pub(crate) fn pods_of(object: &Object, nodes: &[String]) -> Result<Vec<Wanted>, 
     let replicas = spec.get("replicas").and_then(Value::as_u64).unwrap_or(1).min(REPLICAS_MAX);
     let template = spec.get("template").unwrap_or(&Value::Null);
     let hash = short_hash(template, 10);
-    let replica_set = format!("{}-{hash}", object.name);
+    let replica_set = replica_set(object);
     let pods = match object.kind.as_str() {
         "Pod" => return Ok(vec![wanted(object, &object.name, object.value.clone(), None)?]),
         "Deployment" => (0..replicas)
@@ -93,6 +93,12 @@ fn wanted(object: &Object, name: &str, mut pod: Value, node: Option<String>) -> 
     raw.to_string().hash(&mut hasher);
     let owner = Key::new(&object.kind, &object.namespace, &object.name);
     Ok(Wanted { key, pod, spec, node, fingerprint: hasher.finish(), owner })
+}
+
+/// The name of the ReplicaSet that a Deployment has for its template.
+pub(crate) fn replica_set(deployment: &Object) -> String {
+    let template = deployment.value.pointer("/spec/template").unwrap_or(&Value::Null);
+    format!("{}-{}", deployment.name, short_hash(template, 10))
 }
 
 /// A pod made from a template.

@@ -1,5 +1,5 @@
 //! From one plan to the next: which nodes and pods come and go, and how a
-//! node's proxy is replaced by a later one without a gap.
+//! node's proxy, and the pods of a Deployment, are replaced by later ones without a gap.
 
 use std::sync::Arc;
 
@@ -39,6 +39,7 @@ impl Supervisor {
             all.extend(made);
             self.gateway_problems = problems;
         }
+        self.rollouts.begin(&self.all, &mut all);
         self.all = Arc::new(all);
         self.site.set_objects(self.all.clone());
         let old = std::mem::take(&mut self.plan);
@@ -98,7 +99,7 @@ impl Supervisor {
         Ok(name)
     }
 
-    /// Takes an earlier proxy away once a later one of its node is ready.
+    /// Takes an earlier proxy away once a later one of its node is ready, and so with pods of Deployments.
     pub(super) fn hand_over(&mut self) {
         let ready = |proxy: &Proxy| {
             let key = Key::new("Pod", system::SYSTEM_NAMESPACE, &proxy.pod_name());
@@ -113,6 +114,10 @@ impl Supervisor {
             .collect();
         if keep.len() != self.proxies.len() {
             self.proxies = keep;
+            self.replan();
+        }
+        let members = &self.members;
+        if self.rollouts.end(&self.plan, |key| members.get(key).is_some_and(|member| member.state.is_ready())) {
             self.replan();
         }
     }

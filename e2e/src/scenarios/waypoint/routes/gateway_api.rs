@@ -308,8 +308,8 @@ spec:
       filters: [{ type: ResponseHeaderModifier, responseHeaderModifier: { set: [{ name: x-rule, value: regex }] } }]
       backendRefs: [{ name: store, port: 90 }]",
         asks: &[
-            (GRPC, "http://store.mall:90/mall.Store/Buy", "200 res.x-rule=exact"),
-            (GRPC, "http://store.mall:90/mall.Store/Sell", "200 res.x-rule=service"),
+            (super::GRPC, "http://store.mall:90/mall.Store/Buy", "200 res.x-rule=exact"),
+            (super::GRPC, "http://store.mall:90/mall.Store/Sell", "200 res.x-rule=service"),
             (
                 &["--http2-prior-knowledge", "-X", "POST", "-H", "content-type: application/grpc", "-H", "x-a: b"],
                 "http://store.mall:90/mall.Other/List",
@@ -318,5 +318,3 @@ spec:
         ],
     },
 ];
-
-const GRPC: &[&str] = &["--http2-prior-knowledge", "-X", "POST", "-H", "content-type: application/grpc"];
