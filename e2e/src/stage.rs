@@ -7,7 +7,7 @@ mod running;
 use crate::kind::{self, Cluster, install};
 use anyhow::{Context, Result, anyhow, ensure};
 use meshctl::lab::{
-    client::{Lab, StartOptions},
+    client::{self, Lab, StartOptions},
     control::protocol::{PodReport, StatusReport},
 };
 pub use programs::{meshctl, require};
@@ -224,7 +224,21 @@ impl Stage {
                 pods.contains(&name.as_str()) || name.starts_with(&proxies)
             });
             report.services.clear();
-            Ok(stage.lab().unknown(&report)?.is_empty())
+            match &stage.ground {
+                Ground::Lab(_) => Ok(stage.lab().unknown(&report)?.is_empty()),
+                Ground::Kind(_) => {
+                    let proxies: Vec<_> = report.pods.iter().filter(|pod| pod.name.starts_with("ztunnel-")).collect();
+                    for proxy in proxies {
+                        let Ok(dump) = stage.config_dump(&format!("{SYSTEM_NAMESPACE}/{}", proxy.name)) else {
+                            return Ok(false);
+                        };
+                        if !client::unknown(&report, dump).is_empty() {
+                            return Ok(false);
+                        }
+                    }
+                    Ok(true)
+                }
+            }
         })?;
         Ok(())
     }

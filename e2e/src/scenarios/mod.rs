@@ -214,7 +214,9 @@ const ALL: &[Scenario] = &[
         about: "TrafficPolicy: each target, each key of a limit, faults over HTTP and gRPC",
         needs: &["curl"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Lab,
         run: waypoint::routes::traffic_policy,
     },
     Scenario {
@@ -222,7 +224,9 @@ const ALL: &[Scenario] = &[
         about: "TCPRoute and the TCP of VirtualService: by port, weight and caller, and what leads nowhere is closed",
         needs: &["curl"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Lab,
         run: waypoint::routes::streams,
     },
     Scenario {
@@ -230,7 +234,9 @@ const ALL: &[Scenario] = &[
         about: "TLS by server name through TLSRoute and VirtualService; TLS that the waypoint begins, or refuses to",
         needs: &["curl", "python3"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Lab,
         run: waypoint::tls::run,
     },
     Scenario {
@@ -258,7 +264,9 @@ const ALL: &[Scenario] = &[
         about: "how a host is reached, said in each kind that can say it: balancing, pools, breakers, budgets, ejection",
         needs: &["curl"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Lab,
         run: waypoint::reach::run,
     },
     Scenario {
@@ -306,7 +314,9 @@ const ALL: &[Scenario] = &[
         about: "an authorizer, a rate limit service and a collector of traces, over gRPC's own library",
         needs: &["curl", "python3"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Lab,
         run: waypoint::outside::run,
     },
     Scenario {
@@ -314,7 +324,9 @@ const ALL: &[Scenario] = &[
         about: "what goes through which waypoint: services, pods, opted out, another namespace's, and around it",
         needs: &["curl"],
         fresh: false,
+        installed: true,
         env: &[],
+        on: On::Lab,
         run: waypoint::binding::run,
     },
     Scenario {

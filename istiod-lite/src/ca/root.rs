@@ -168,7 +168,8 @@ impl Root {
 
     /// Begins to replace the root if an operator asked for that by a file, and takes the file away.
     fn obey(&self, now: SystemTime) -> Result<bool, RootError> {
-        let dir = &self.state_dir;
+        // Without a directory there is nowhere to ask.
+        let Some(dir) = &self.state_dir else { return Ok(false) };
         if read_optional(dir, ASKED)?.is_none() {
             return Ok(false);
         }

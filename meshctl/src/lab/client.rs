@@ -14,6 +14,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 pub use self::conditions::ConditionReport;
+pub use self::known::unknown;
 pub use self::life::StartOptions;
 pub use self::running::{Output, Running};
 use super::control::dial;

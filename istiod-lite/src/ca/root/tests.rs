@@ -148,7 +148,7 @@ fn an_operator_asks_for_a_new_root_by_a_file() {
     let plugged = tempfile::tempdir().unwrap();
     let issuer = Issuer::self_signed("mesh", ROOT_LIFETIME, now()).unwrap();
     plug_in(plugged.path(), &issuer, issuer.roots_pem());
-    let root = Root::plugged(plugged.path(), dir.path(), now()).unwrap();
+    let root = Root::plugged(plugged.path(), Some(dir.path()), now()).unwrap();
     ask();
     assert!(matches!(root.tick(now()), Err(RootError::NotOurs(_))));
     assert!(!root.tick(now()).unwrap());

@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Lab, LabError};
 use crate::lab::control::protocol::{PodReport, StatusReport};
@@ -43,7 +44,7 @@ impl Lab {
             let page = ["meshctl", "app", "get", "http://localhost:15000/config_dump"];
             let output = self.exec(&format!("{SYSTEM_NAMESPACE}/{}", proxy.name), &page)?;
             let lacks = match serde_json::from_slice(&output.stdout) {
-                Ok(dump) if output.code == 0 => missing(report, &dump),
+                Ok(dump) if output.code == 0 => self::unknown(report, dump),
                 _ => vec![format!("its config dump ({})", output.error_text().trim())],
             };
             unknown.extend(lacks.into_iter().map(|what| format!("{} does not know {what} yet", proxy.name)));
@@ -56,7 +57,10 @@ fn is_proxy(pod: &PodReport) -> bool {
     pod.namespace == SYSTEM_NAMESPACE && pod.name.starts_with("ztunnel-")
 }
 
-fn missing(report: &StatusReport, dump: &Dump) -> Vec<String> {
+/// What the proxy with this config dump does not know yet of the pods and services of `report`.
+pub fn unknown(report: &StatusReport, dump: Value) -> Vec<String> {
+    // What cannot be read of a dump is not known.
+    let dump = Dump::deserialize(dump).unwrap_or_default();
     let known: HashMap<_, _> = dump.workloads.iter().map(|known| ((&*known.namespace, &*known.name), known)).collect();
     let serves = |pod: &&PodReport| pod.is_ready && pod.phase == "Running";
     let pods = report.pods.iter().filter(serves).filter_map(|pod| {
@@ -115,8 +119,8 @@ mod tests {
             (report("Succeeded", true, None), nobody, vec![]),
             (report("Running", false, None), "{}".to_owned(), vec!["service shop/web"]),
         ] {
-            let dump = serde_json::from_str(&dump).expect("a dump");
-            assert_eq!(missing(&report, &dump), expected, "{report:?} {dump:?}");
+            let found = unknown(&report, serde_json::from_str(&dump).expect("JSON"));
+            assert_eq!(found, expected, "{report:?} {dump}");
         }
     }
 }
