@@ -123,6 +123,8 @@ pub struct InCluster {
     pub audiences: Vec<String>,
     /// Name of the ConfigMap with the roots in every namespace.
     pub trust_bundle: String,
+    /// Name of the ClusterRole that our chart made, with which go the ConfigMaps; "" is none.
+    pub owner: String,
     /// The environment says the trust domain, so the configuration of the mesh does not.
     pub trust_domain_said: bool,
     /// The same for the root namespace.
@@ -191,6 +193,12 @@ pub const TRUST_BUNDLE: Key<String> = Key::new(
     "name",
     "ConfigMap with the roots of the mesh, which is kept in every namespace of a cluster.",
 );
+const OWNER: Key<String> = Key::new(
+    "OWNER_CLUSTER_ROLE",
+    "",
+    "name",
+    "ClusterRole of the chart, which owns those ConfigMaps, so that they go with it.",
+);
 /// Read by the crate that talks to the cluster.
 const KUBECONFIG: Row = Row {
     name: "KUBECONFIG",
@@ -200,12 +208,13 @@ const KUBECONFIG: Row = Row {
 };
 
 /// Every variable that is read.
-pub const ROWS: [Row; 25] = [
+pub const ROWS: [Row; 26] = [
     REVISION.row,
     POD_NAME.row,
     POD_NAMESPACE.row,
     TOKEN_AUDIENCES.row,
     TRUST_BUNDLE.row,
+    OWNER.row,
     KUBECONFIG,
     CLUSTER_ID.row,
     TRUST_DOMAIN.row,
@@ -294,6 +303,7 @@ impl Flags {
             revision,
             audiences: reader.read(&TOKEN_AUDIENCES).0,
             trust_bundle,
+            owner: reader.read(&OWNER),
             trust_domain_said: reader.optional(&TRUST_DOMAIN).is_some(),
             root_namespace_said: reader.optional(&ROOT_NAMESPACE).is_some(),
         };

@@ -154,6 +154,8 @@ resources! {
     /// Definitions of kinds.
     CUSTOM_RESOURCE_DEFINITION =
         cluster_scoped("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions");
+    /// Roles of the whole cluster.
+    CLUSTER_ROLE = cluster_scoped("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles");
     /// Webhooks that validate.
     VALIDATING_WEBHOOK_CONFIGURATION = cluster_scoped(
         "admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations");

@@ -4,7 +4,12 @@
 use super::{Ground, bind, serve, spawn_root_watch};
 use crate::{
     authn::reviewed::ReviewingAuthenticator,
-    ca::{bundle, root::Root, secret::Vault, serving},
+    ca::{
+        bundle::{self, Bundle},
+        root::Root,
+        secret::Vault,
+        serving,
+    },
     config::{Addresses, Config, InCluster},
     deploy::{Deployer, outcome::Outcomes, settings::Settings},
     index::Mesh,
@@ -24,7 +29,7 @@ use cluster::{
     resource,
 };
 use pki::{Clock, SystemClock};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -104,7 +109,8 @@ async fn start_with(
     });
     let lease = Lease { namespace: us.namespace, name: NAMESPACE_LEASE.into(), me: us.pod };
     let leading = lease::campaign(process, client.clone(), lease);
-    let bundles = bundle::keep(client, us.trust_bundle, root, leading, process.signal.clone());
+    let bundle = Bundle { owner: owner(&client, &us.owner).await, name: us.trust_bundle };
+    let bundles = bundle::keep(client, bundle, root, leading, process.signal.clone());
     process.vital("trust bundles", async move {
         bundles.await;
         Ok(())
@@ -212,6 +218,26 @@ async fn keep_in_secret(
         }
     });
     root
+}
+
+/// A reference to the ClusterRole that our chart made, with which goes what we write beside the chart.
+/// Nothing if there is none: then what we wrote stays, which does no harm.
+async fn owner(client: &Client, role: &str) -> Value {
+    if role.is_empty() {
+        return Value::Null;
+    }
+    match client.get(&resource::CLUSTER_ROLE, "", role).await {
+        Ok(object) => json!({
+            "apiVersion": resource::CLUSTER_ROLE.api_version(),
+            "kind": resource::CLUSTER_ROLE.kind,
+            "name": role,
+            "uid": object["metadata"]["uid"],
+        }),
+        Err(error) => {
+            tracing::warn!(role, %error, "what is written beside the chart stays when the chart goes");
+            Value::Null
+        }
+    }
 }
 
 /// The configuration of the mesh as it is now; nothing if there is none.

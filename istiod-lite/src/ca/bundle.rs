@@ -22,10 +22,19 @@ const SKIPPED: [&str; 3] = ["kube-public", "kube-node-lease", "local-path-storag
 const KEY: &str = "root-cert.pem";
 const LABEL: &str = "istio.io/config";
 
-/// Keeps the ConfigMap `name` right in every namespace while we lead, until the drain.
+/// Which ConfigMaps are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle {
+    /// Their name.
+    pub name: String,
+    /// An owner reference, of an object with which Kubernetes takes them away; `null` if there is none.
+    pub owner: Value,
+}
+
+/// Keeps the ConfigMap right in every namespace while we lead, until the drain.
 pub async fn keep(
     client: Client,
-    name: String,
+    bundle: Bundle,
     root: Arc<Root>,
     mut leading: watch::Receiver<bool>,
     mut drain: Signal,
@@ -34,7 +43,7 @@ pub async fn keep(
         &client,
         vec![
             Kind::of(resource::NAMESPACE).metadata_only(),
-            Kind::of(resource::CONFIG_MAP).fields(&format!("metadata.name={name}")),
+            Kind::of(resource::CONFIG_MAP).fields(&format!("metadata.name={}", bundle.name)),
         ],
     );
     let mut there = There::default();
@@ -55,17 +64,17 @@ pub async fn keep(
         }
         let issuer = root.issuer();
         for (namespace, act) in there.wrong(issuer.roots_pem()) {
-            let object = written(&namespace, &name, issuer.roots_pem());
+            let object = written(&namespace, &bundle, issuer.roots_pem());
             let done = match act {
                 Act::Create => client.create(&resource::CONFIG_MAP, &object).await,
                 Act::Replace => client.replace(&resource::CONFIG_MAP, &object).await,
             };
             match done {
-                Ok(_) => tracing::debug!(namespace, "the roots are in the ConfigMap {name}"),
+                Ok(_) => tracing::debug!(namespace, "the roots are in the ConfigMap {}", bundle.name),
                 // The namespace is going, or the watch has not told us yet.
                 Err(CallError::NotFound(_) | CallError::AlreadyExists(_)) => {}
                 Err(error) => {
-                    tracing::warn!(namespace, %error, "cannot write the ConfigMap {name}");
+                    tracing::warn!(namespace, %error, "cannot write the ConfigMap {}", bundle.name);
                     // What cannot be reached would fail for every namespace.
                     if error.is_transient() {
                         break;
@@ -132,13 +141,17 @@ fn text(object: &Object) -> Option<String> {
     object.value["data"][KEY].as_str().filter(|_| labelled).map(str::to_owned)
 }
 
-fn written(namespace: &str, name: &str, roots: &str) -> Value {
-    json!({
+fn written(namespace: &str, bundle: &Bundle, roots: &str) -> Value {
+    let mut object = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": { "namespace": namespace, "name": name, "labels": { LABEL: "true" } },
+        "metadata": { "namespace": namespace, "name": bundle.name, "labels": { LABEL: "true" } },
         "data": { KEY: roots },
-    })
+    });
+    if !bundle.owner.is_null() {
+        object["metadata"]["ownerReferences"] = json!([bundle.owner]);
+    }
+    object
 }
 
 #[cfg(test)]
@@ -163,14 +176,15 @@ mod tests {
     #[test]
     fn every_namespace_that_is_wrong_is_made_right() {
         let mut there = There::default();
-        let mut unlabelled = written("unlabelled", "c", "new");
+        let c = Bundle { name: "c".into(), owner: Value::Null };
+        let mut unlabelled = written("unlabelled", &c, "new");
         unlabelled["metadata"]["labels"] = json!({});
         there.take(vec![
             namespace("empty", false),
             namespace("right", false),
-            applied(&written("right", "c", "new")),
+            applied(&written("right", &c, "new")),
             namespace("old", false),
-            applied(&written("old", "c", "old")),
+            applied(&written("old", &c, "old")),
             namespace("unlabelled", false),
             applied(&unlabelled),
             namespace("ends", true),
@@ -181,7 +195,7 @@ mod tests {
             there.wrong("new").into_iter().map(|(name, act)| format!("{act:?} {name}")).collect::<Vec<_>>()
         };
         assert_eq!(wrong(&there), ["Create empty", "Create kube-system", "Replace old", "Replace unlabelled"]);
-        let ObjectEvent::Applied(gone) = applied(&written("right", "c", "new")) else { panic!("it was applied") };
+        let ObjectEvent::Applied(gone) = applied(&written("right", &c, "new")) else { panic!("it was applied") };
         there.take(vec![ObjectEvent::Removed(gone.key()), namespace("old", true)]);
         assert_eq!(wrong(&there), ["Create empty", "Create kube-system", "Create right", "Replace unlabelled"]);
     }

@@ -94,6 +94,7 @@ const BUILT_IN: &[&str] = &[
     "coordination.k8s.io",
     "apiextensions.k8s.io",
     "authentication.k8s.io",
+    "rbac.authorization.k8s.io",
     "admissionregistration.k8s.io",
 ];
 

@@ -2,7 +2,6 @@ use super::*;
 use crate::{authn::Authenticator, facts::PodLookup};
 use crate::{authn::reviewed::ReviewingAuthenticator as Reviewing, ca::policy::Policy, config::Place};
 use pki::issue::{Lifetimes, ROOT_LIFETIME};
-use serde_json::json;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, SystemTime},
@@ -21,6 +20,7 @@ fn us(pod: &str) -> InCluster {
         revision: "default".into(),
         audiences: vec!["istio-ca".into()],
         trust_bundle: "istio-ca-root-cert".into(),
+        owner: "istiod-clusterrole-istio-system".into(),
         trust_domain_said: false,
         root_namespace_said: false,
         webhook_address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
@@ -81,6 +81,8 @@ async fn is_on(address: SocketAddr, path: &str, what: &str) {
 #[tokio::test]
 async fn two_replicas_serve_a_cluster_with_one_root() {
     let server = ApiServer::start().await;
+    let role = json!({"metadata": {"name": "istiod-clusterrole-istio-system"}});
+    let role = server.put("/apis/rbac.authorization.k8s.io/v1/clusterroles", role);
     for name in ["istio-system", "shop", "kube-public"] {
         server.put(NAMESPACES, json!({"metadata": {"name": name}}));
     }
@@ -100,6 +102,8 @@ async fn two_replicas_serve_a_cluster_with_one_root() {
     let bundle = |namespace: &str| server.object(MAPS, namespace, "istio-ca-root-cert");
     until("the roots", || bundle("istio-system").is_some() && bundle("shop").is_some()).await;
     assert!(bundle("kube-public").is_none());
+    let owned = bundle("shop").expect("it is there")["metadata"]["ownerReferences"][0]["uid"].clone();
+    assert_eq!(owned, role["metadata"]["uid"]);
 
     // A definition that comes later, a namespace, and a bundle that somebody breaks.
     server.put(
