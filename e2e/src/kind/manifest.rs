@@ -74,13 +74,13 @@ fn pod(spec: &mut Value, names: &Names) {
         spec["terminationGracePeriodSeconds"] = 1.into();
     }
     for list in ["initContainers", "containers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten() {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             if container["image"].is_null() {
                 container["image"] = names.apps.as_str().into();
                 container["imagePullPolicy"] = "Never".into();
             }
             for words in ["command", "args"] {
-                for word in container[words].as_array_mut().into_iter().flatten() {
+                for word in container.get_mut(words).and_then(Value::as_array_mut).into_iter().flatten() {
                     if word == "E2E" {
                         *word = E2E.into();
                     }
