@@ -108,6 +108,11 @@ fn together(stage: &Stage) -> Result<requests::Report> {
 
 /// Applies an object, and sends twenty at once until some are refused; then takes it away, until none is.
 fn squeezed(stage: &mut Stage, object: &str) -> Result<requests::Report> {
+    // Connections that are kept from before would be used whatever their limit is now: it ends them all.
+    set_mode(stage, V1, "refuse_ms=100")?;
+    stage.wait("it answers again", super::RULES_DEADLINE, |stage| {
+        Ok(ask(stage, CLIENT, "http://store-v1.mall/", &[])?.status == 200)
+    })?;
     stage.apply(object)?;
     set_mode(stage, V1, "delay_ms=500")?;
     let mut last = requests::Report::default();
