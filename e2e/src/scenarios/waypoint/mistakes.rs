@@ -15,7 +15,8 @@ use std::time::Duration;
 /// A mistake is told this soon.
 const TOLD: Duration = Duration::from_secs(10);
 
-/// Gateway API gives it none, so that its mistakes are told on a page of the control plane only.
+/// Gateway API gives it none, so that its mistakes are told on a page of the control plane only. It permits, so
+/// an entry that is not understood permits nothing.
 const WITHOUT_STATUS: &str = "ReferenceGrant";
 
 /// What is good, what is broken, and the words that say so.
@@ -90,7 +91,8 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     super::open(stage)?;
     for mistake in cases::MISTAKES {
         let reason = made(stage, mistake).context(mistake.kind)?;
-        seen.push(format!("{}: {reason}, {}; the last good rules stay", mistake.kind, mistake.told.join(", ")));
+        let then = if mistake.kind == WITHOUT_STATUS { "it permits nothing" } else { "the last good rules stay" };
+        seen.push(format!("{}: {reason}, {}; {then}", mistake.kind, mistake.told.join(", ")));
     }
     Ok(())
 }
@@ -110,7 +112,8 @@ fn made(stage: &mut Stage, mistake: &Mistake) -> Result<String> {
     } else {
         wait_until_told(stage, mistake.kind, "mistake", mistake.told)?
     };
-    let (options, url, expected) = mistake.asks;
+    let (options, url, good_expected) = mistake.asks;
+    let expected = if mistake.kind == WITHOUT_STATUS { "500" } else { good_expected };
     let changed = asked(stage, "store-v1.mall", options, url, expected)?;
     ensure!(changed.is_none(), "the last good version is gone: {changed:?}");
     others_are_untouched(stage)?;

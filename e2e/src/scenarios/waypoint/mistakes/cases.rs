@@ -182,21 +182,6 @@ spec:
         asks: (&["guest"], STORE, "200 by=v2"),
         closes: false,
     },
-    Mistake {
-        kind: "XBackendTrafficPolicy",
-        object: "
-apiVersion: gateway.networking.x-k8s.io/v1alpha1
-kind: XBackendTrafficPolicy
-metadata: { name: mistake, namespace: mall }
-spec:
-  targetRefs: [{ group: '', kind: Service, name: store-v1 }]
-  retryConstraint: { budget: { percent: VALUE } }",
-        good: "20",
-        broken: "most",
-        told: &["spec.retryConstraint.budget.percent"],
-        asks: (&[], STORE, "200"),
-        closes: false,
-    },
 ];
 
 /// Where most of them have a say.
