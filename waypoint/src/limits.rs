@@ -95,8 +95,9 @@ pub const CLUSTERS_MAX: usize = 64 << 10;
 pub const LIVE_MAX: usize = 256 << 10;
 /// How long a connection that came in a drain may take to ask for its first tunnel.
 pub const FIRST_TUNNEL: Duration = Duration::from_secs(1);
-/// How long an HTTP/1 connection may take to send its first request before it is told goodbye. Those
-/// that came in a drain were opened to send one.
-pub const FIRST_REQUEST: Duration = Duration::from_secs(1);
+/// How long a kept HTTP/1 connection that is to end may stay without a request, whose answer says so
+/// (half of the drain at most). Servers close connections that rest for 5 s every day; one that a
+/// caller uses more often than that hears of the end before it comes.
+pub const LAST_REQUEST: Duration = Duration::from_secs(5);
 /// How long connections are still taken in a drain: callers hear of it within a second or so.
 pub const LISTEN_ON: Duration = Duration::from_secs(2);

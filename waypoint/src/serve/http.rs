@@ -7,31 +7,44 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::lent;
 use super::rewound::Rewound;
 use crate::context::{self, Call, Core};
 use crate::limits::{
-    CONNECTION_AGE_MAX, CONNECTION_GOODBYE, FIRST_REQUEST, HEAD_BYTES_MAX, HEAD_DEADLINE, HEADERS_MAX, HTTP2_PING,
+    CONNECTION_AGE_MAX, CONNECTION_GOODBYE, HEAD_BYTES_MAX, HEAD_DEADLINE, HEADERS_MAX, HTTP2_PING, LAST_REQUEST,
     REQUEST_CONNECTION_WINDOW_BYTES, REQUEST_STREAMS_MAX, REQUEST_WINDOW_BYTES, SEND_BUFFER_BYTES,
 };
 use crate::pipeline;
 
 /// HTTP/1.
+///
+/// It has one way to say that a connection ends: in an answer. A connection that closes without
+/// meets the request that its caller is just sending, and the caller takes that for a failure. So
+/// a goodbye waits for the next answer, for a while.
 pub async fn one(tunnel: Rewound, call: Arc<Call>, core: Arc<Core>) {
-    let begun = CancellationToken::new();
-    let goodbye = once_begun(goodbye(core.clone()), begun.clone());
+    let leaving = Arc::new(AtomicBool::new(false));
+    let goodbye = goodbye(core.clone());
+    let patience = LAST_REQUEST.min(core.waypoint.settings.grace / 2);
     let from = call.from;
+    let told = leaving.clone();
     let service = service_fn(move |request| {
-        begun.cancel();
-        let (call, core) = (call.clone(), core.clone());
-        Box::pin(async move { Ok::<_, Infallible>(pipeline::serve_request(request, &call, &core).await) })
+        let (call, core, told) = (call.clone(), core.clone(), told.clone());
+        Box::pin(async move {
+            let mut response = pipeline::serve_request(request, &call, &core).await;
+            if told.load(Ordering::Relaxed) {
+                say_goodbye(response.status(), response.headers_mut());
+            }
+            Ok::<_, Infallible>(response)
+        })
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -42,10 +55,15 @@ pub async fn one(tunnel: Rewound, call: Arc<Call>, core: Arc<Core>) {
         .serve_connection(TokioIo::new(tunnel), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    // The goodbye loses nothing: the connection goes on below.
+    let waited = async {
+        goodbye.await;
+        leaving.store(true, Ordering::Relaxed);
+        sleep(patience).await;
+    };
+    // Waiting loses nothing: the connection goes on below.
     let end = tokio::select! {
         end = connection.as_mut() => Some(end),
-        () = goodbye => None,
+        () = waited => None,
     };
     let end = match end {
         Some(end) => end,
@@ -59,13 +77,10 @@ pub async fn one(tunnel: Rewound, call: Arc<Call>, core: Arc<Core>) {
     }
 }
 
-/// Holds a goodbye back until the first request has begun. Before that HTTP/1 has no way to say it
-/// but to close, and a caller whose request is on its way would take that for a failure.
-async fn once_begun(goodbye: impl Future<Output = ()>, begun: CancellationToken) {
-    goodbye.await;
-    tokio::select! {
-        () = begun.cancelled() => {}
-        () = sleep(FIRST_REQUEST) => {}
+/// Has an answer say that the connection ends after it. One that gives the connection away does not.
+fn say_goodbye(status: StatusCode, headers: &mut HeaderMap) {
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }
 
@@ -131,17 +146,13 @@ async fn goodbye(core: Arc<Core>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::time::Instant;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_goodbye_waits_for_the_first_request_and_not_for_ever() {
-        let begun = CancellationToken::new();
-        let start = Instant::now();
-        once_begun(async {}, begun.clone()).await;
-        assert_eq!(start.elapsed(), FIRST_REQUEST, "no request came");
-        begun.cancel();
-        let start = Instant::now();
-        once_begun(async {}, begun).await;
-        assert_eq!(start.elapsed(), std::time::Duration::ZERO, "one is under way");
+    #[test]
+    fn an_answer_says_that_the_connection_ends_unless_it_gives_it_away() {
+        for (status, said) in [(200, Some("close")), (404, Some("close")), (101, None)] {
+            let mut headers = HeaderMap::new();
+            say_goodbye(StatusCode::from_u16(status).unwrap(), &mut headers);
+            assert_eq!(headers.get(CONNECTION).map(|value| value.to_str().unwrap()), said, "{status}");
+        }
     }
 }

@@ -263,6 +263,32 @@ async fn a_drain_lets_requests_finish_and_ends_connections() {
 }
 
 #[tokio::test]
+async fn a_drain_is_told_to_kept_connections_in_their_next_answer() {
+    let (port, _) = endpoint::echo("127.77.1.18:0").await;
+    let world = World::new(&web("127.77.1.18", port)).await;
+    let mut sender = world.http1().await;
+    let answer = sender.send_request(request("GET", "/", "")).await.unwrap();
+    assert_eq!(answer.headers().get("connection"), None);
+    answer.into_body().collect().await.unwrap();
+    world.process.drain.start(Duration::from_secs(20));
+    world.waypoint.draining.cancel();
+    // Whoever wanted to close the idle connection would have done so by now.
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    let answer = sender.send_request(request("GET", "/", "")).await.expect("the connection is still there");
+    assert_eq!((answer.status().as_u16(), &answer.headers()["connection"]), (200, &"close".parse().unwrap()));
+    answer.into_body().collect().await.unwrap();
+    let ended = timeout(Duration::from_secs(10), async {
+        while !sender.is_closed() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    ended.expect("the connection is ended");
+}
+
+#[tokio::test]
 async fn websockets_are_bytes_once_both_sides_agree() {
     let greeting = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
     let port = endpoint::bytes("127.77.1.15:0", greeting).await;

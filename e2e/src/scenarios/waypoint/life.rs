@@ -44,8 +44,35 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     ensure!(report.failures() == 0 && report.status(200) == report.due, "1 to 3 to 1, twice: {report:?}");
     seen.push(format!("from 1 to 3 replicas and back, twice, under 200/s: {} requests, none failed", report.due));
 
+    replaced(stage, seen)?;
     spread(stage, seen)?;
     gone(stage, seen)
+}
+
+/// A waypoint of another make takes the place of the one that runs, under load, twice.
+fn replaced(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    let load = ["requests", "http://store.mall/", "--rate", "200", "--seconds", "30", "--connections", "24"];
+    let going = stage.app(CLIENT, &load)?;
+    for make in ["one", "two"] {
+        let before = waypoints(stage)?;
+        let template = format!(
+            "      template:\n        spec:\n          containers: [{{ name: istio-proxy, env: [{{ name: MAKE, value: {make} \
+             }}] }}]\n---"
+        );
+        stage.apply(&replicas(1).replacen("---", &template, 1))?;
+        stage.wait("another waypoint is there, and the one before is gone", SCALED, |stage| {
+            let pods = stage.status()?.pods;
+            let ours: Vec<_> =
+                pods.iter().filter(|pod| pod.namespace == "mall" && pod.name.starts_with("waypoint")).collect();
+            let new = |name: &str| before.iter().all(|before| *before != format!("mall/{name}"));
+            Ok(!ours.is_empty() && ours.iter().all(|pod| pod.is_ready && new(&pod.name)))
+        })?;
+    }
+    let report: requests::Report = going.report()?;
+    ensure!(report.failures() == 0 && report.status(200) == report.due, "replaced twice: {report:?}");
+    scale(stage, 1)?;
+    seen.push(format!("replaced by another make twice under 200/s: {} requests, none failed", report.due));
+    Ok(())
 }
 
 /// Requests are shared among replicas. A node proxy chooses one for each connection, so there are enough of
