@@ -5,9 +5,11 @@
 //! client can trip over: versions that only grow, watches from a version, and versions that are too old.
 
 mod answer;
+mod roles;
 mod state;
 
 use answer::serve;
+use roles::Granted;
 use serde_json::{Value, json};
 use state::{DEFINITIONS, Shared};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -126,6 +128,18 @@ impl ApiServer {
     /// The next request whose `METHOD path?query` contains `what` gets this instead of an answer.
     pub fn trouble(&self, what: &str, trouble: Trouble) {
         self.shared.lock().troubles.push_back((what.to_owned(), trouble));
+    }
+
+    /// From now on the caller may do what roles grant and nothing else: the rules of one, and the namespace
+    /// that it is in; none for a ClusterRole that is bound to the whole cluster. Watches that are open go on.
+    pub fn grant(&self, namespace: Option<&str>, rules: &[Value]) {
+        let granted = Granted { namespace: namespace.map(str::to_owned), rules: rules.to_vec() };
+        self.shared.lock().granted.get_or_insert_default().push(granted);
+    }
+
+    /// Takes every role away again. Watches that are open go on.
+    pub fn grant_nothing(&self) {
+        self.shared.lock().granted = Some(Vec::new());
     }
 
     /// Breaks every watch.

@@ -29,7 +29,7 @@ pub struct Kubernetes {
 pub enum Wanted {
     /// It is there: the next agent comes.
     Yes,
-    /// It is gone, or on its way, or our role is.
+    /// It is gone, or on its way.
     No(String),
     /// Nobody could be asked.
     Unknown(String),
@@ -76,7 +76,8 @@ impl Kubernetes {
         }
     }
 
-    /// Begins to look whether our DaemonSet goes. Once it has, we may not be able to ask any more.
+    /// Begins to look whether our DaemonSet goes. Once it has, we may not be able to ask any more;
+    /// a watch that was begun before goes on, whatever becomes of role and account.
     pub fn follow(&self, namespace: &str, daemon_set: &str) -> Sight {
         let kind = Kind::of(resource::DAEMON_SET).in_namespace(namespace).metadata_only();
         let mut watches = Watches::open(&self.client, vec![kind.fields(&format!("metadata.name={daemon_set}"))]);
@@ -134,14 +135,15 @@ fn trim_pod(pod: &mut Value) {
     }
 }
 
-/// A role is taken away together with the DaemonSet, and often before it: not to be allowed to ask
-/// is an answer. Not to be known is none: it also happens to an agent whose pod was deleted by
-/// force. Then, and in silence, nothing may become weaker.
+/// Only word of the DaemonSet itself is an answer. Not to be known (401) also happens to an agent
+/// whose pod was deleted by force, and not to be allowed (403) to one whose role was forgotten or whose
+/// server cannot look roles up: then, as in silence, nothing may become weaker. When they are taken
+/// away together with the DaemonSet, the watch that is open has said so.
 fn judge(found: Result<Value, CallError>) -> Wanted {
     match found {
         Ok(set) if is_going(&set) => Wanted::No("it is being deleted".to_owned()),
         Ok(_) => Wanted::Yes,
-        Err(error @ (CallError::NotFound(_) | CallError::Forbidden(_))) => Wanted::No(error.to_string()),
+        Err(error @ CallError::NotFound(_)) => Wanted::No(error.to_string()),
         Err(error) => Wanted::Unknown(error.to_string()),
     }
 }
@@ -177,8 +179,8 @@ mod tests {
         assert_eq!(judge(Ok(there)), Wanted::Yes);
         assert!(no(Ok(going)));
         assert!(no(Err(CallError::NotFound(text()))));
-        assert!(no(Err(CallError::Forbidden(text()))));
         for silence in [
+            CallError::Forbidden(text()),
             CallError::Unauthorized(text()),
             CallError::Unreachable(text()),
             CallError::Unavailable { status: 503, reason: text(), after: None },

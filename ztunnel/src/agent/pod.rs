@@ -4,6 +4,7 @@
 //! Each pod has a task of its own, so that one whose namespace or proxy is slow holds up no other.
 
 mod keeper;
+mod whose;
 
 use std::sync::Arc;
 
@@ -98,7 +99,7 @@ pub async fn keep(
                     }
                 }
                 let Err(error) = keeper.take(step, &wanted).await else { continue };
-                keeper.failed(step, &error, backoff.attempts()).await;
+                keeper.failed(step, &wanted, &error, backoff.attempts()).await;
                 standing.send_replace(Standing::Waiting(error.to_string()));
                 let mut connected = keeper.node.proxies.connected();
                 let wait = backoff.next(rand::random());

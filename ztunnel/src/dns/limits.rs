@@ -5,6 +5,10 @@ use std::time::Duration;
 /// How long a question may take altogether: as long as resolvers wait before they ask again.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long a question waits until the mesh knows the pod that asks. A new pod is known about a second
+/// after its first process; whoever still waits is told no before its resolver gives up.
+pub const CLIENT_DEADLINE: Duration = Duration::from_secs(4);
+
 /// How long one server is waited for before the next is asked.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -20,7 +24,7 @@ pub const DATAGRAM_BYTES_MAX: usize = 4096;
 /// Answers to other questions that are looked at before the server is given up.
 pub const WRONG_ANSWERS_MAX: usize = 16;
 
-/// Questions of one pod that wait for other servers at once. At 5 s each that is 50 a second
+/// Questions of one pod that wait at once, for other servers or until the mesh knows the pod. At 5 s each that is 50 a second
 /// against servers that are all dead, and thousands a second against living ones. A task and a socket each.
 pub const WAITING_MAX: usize = 256;
 

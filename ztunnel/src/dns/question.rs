@@ -35,6 +35,8 @@ pub(super) enum Said {
     Answer(Message),
     /// What others say to this.
     Forward(Message),
+    /// Nothing yet: the mesh does not know the pod that asks.
+    UnknownClient,
 }
 
 /// Reads a message; `None` when it is no question at all and is not answered.
@@ -61,7 +63,7 @@ pub(super) fn answer(mesh: &Mesh<'_>, asked: &Message, dice: u64) -> Said {
     };
     match found {
         Answer::Known { canonical, addresses } => Said::Answer(known(asked, question, canonical, addresses, dice)),
-        Answer::UnknownClient => Said::Answer(respond(asked, ResponseCode::ServFail)),
+        Answer::UnknownClient => Said::UnknownClient,
         // With nobody else to ask, the mesh's own domain has no other names.
         Answer::Forward if !mesh.others && is_of_cluster(&name, mesh.zone) => {
             let mut message = respond(asked, ResponseCode::NXDomain);
@@ -72,12 +74,12 @@ pub(super) fn answer(mesh: &Mesh<'_>, asked: &Message, dice: u64) -> Said {
     }
 }
 
-/// What is sent back over UDP for the bytes of a datagram without asking others, if anything.
+/// What is sent back over UDP for the bytes of a datagram without asking others or waiting, if anything.
 pub fn told(mesh: &Mesh<'_>, bytes: &[u8], dice: u64) -> Option<Vec<u8>> {
     let asked = read(bytes)?;
     match answer(mesh, &asked, dice) {
         Said::Answer(message) => Some(bytes_of(&message, limit(&asked, false))),
-        Said::Forward(_) => None,
+        Said::Forward(_) | Said::UnknownClient => None,
     }
 }
 

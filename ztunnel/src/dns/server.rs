@@ -1,6 +1,7 @@
 //! Talks with the pod, over UDP and TCP.
 //!
-//! What the mesh knows is answered where it is read; only questions for others become tasks.
+//! What the mesh knows is answered where it is read; only questions for others become tasks, and those
+//! of a pod that started before the mesh knew it: they wait for that, as its connections do.
 
 use super::{
     Zone,
@@ -14,6 +15,7 @@ use chassis::task;
 use hickory_proto::op::{Message, ResponseCode};
 use mesh::{View, Workload};
 use std::{
+    future::Future,
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -22,7 +24,7 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
     sync::Semaphore,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +40,9 @@ pub struct Proxy {
 pub trait Pod: Send + Sync + 'static {
     /// The mesh now, and the pod in it.
     fn view(&self) -> (Arc<View>, Option<Arc<Workload>>);
+
+    /// Returns when the mesh knows the pod, or when it is not worth waiting any longer.
+    fn known(&self) -> impl Future<Output = ()> + Send;
 }
 
 impl Proxy {
@@ -76,7 +81,7 @@ struct Served<P, R> {
     pod: Arc<P>,
     reach: Arc<R>,
     stop: CancellationToken,
-    /// Places for questions to others.
+    /// Places for questions that wait.
     waiting: Arc<Semaphore>,
 }
 
@@ -86,8 +91,16 @@ enum Step {
     Ignore,
     /// Say this.
     Say(Vec<u8>),
+    /// Wait for something.
+    Later(Later),
+}
+
+/// What takes a while.
+enum Later {
     /// Ask others this.
     Ask(Box<Asking>),
+    /// Wait until the mesh knows the pod, and then look at this again.
+    Client { asked: Message, from: IpAddr, over: Transport },
 }
 
 struct Asking {
@@ -98,10 +111,17 @@ struct Asking {
     limit: usize,
 }
 
-impl Asking {
+impl Later {
     fn refusal(&self) -> Vec<u8> {
-        question::bytes_of(&question::respond(&self.asked, ResponseCode::ServFail), self.limit)
+        match self {
+            Self::Ask(asking) => refusal(&asking.asked, asking.limit),
+            Self::Client { asked, over, .. } => refusal(asked, question::limit(asked, *over == Transport::Tcp)),
+        }
     }
+}
+
+fn refusal(asked: &Message, limit: usize) -> Vec<u8> {
+    question::bytes_of(&question::respond(asked, ResponseCode::ServFail), limit)
 }
 
 impl<P: Pod, R: Reach> Served<P, R> {
@@ -118,15 +138,15 @@ impl<P: Pod, R: Reach> Served<P, R> {
                 Step::Say(bytes) => {
                     let _undeliverable = socket.send_to(&bytes, from).await;
                 }
-                Step::Ask(asking) => {
+                Step::Later(later) => {
                     let Ok(place) = self.waiting.clone().try_acquire_owned() else {
-                        let _undeliverable = socket.send_to(&asking.refusal(), from).await;
+                        let _undeliverable = socket.send_to(&later.refusal(), from).await;
                         continue;
                     };
                     let (served, socket) = (self.clone(), socket.clone());
                     task::spawn("dns question", async move {
-                        let told = served.ask(&asking);
-                        if let Some(bytes) = served.stop.run_until_cancelled(told).await {
+                        let told = served.later(later);
+                        if let Some(Some(bytes)) = served.stop.run_until_cancelled(told).await {
                             let _undeliverable = socket.send_to(&bytes, from).await;
                         }
                         drop(place);
@@ -160,9 +180,12 @@ impl<P: Pod, R: Reach> Served<P, R> {
             let bytes = match self.step(&message?, from, Transport::Tcp) {
                 Step::Ignore => return Ok(()),
                 Step::Say(bytes) => bytes,
-                Step::Ask(asking) => match self.waiting.try_acquire() {
-                    Ok(_place) => self.ask(&asking).await,
-                    Err(_) => asking.refusal(),
+                Step::Later(later) => match self.waiting.try_acquire() {
+                    Ok(_place) => match self.later(later).await {
+                        Some(bytes) => bytes,
+                        None => return Ok(()),
+                    },
+                    Err(_) => later.refusal(),
                 },
             };
             let Ok(written) = timeout(limits::IDLE_TIMEOUT, write_framed(&mut stream, &bytes)).await else {
@@ -174,26 +197,53 @@ impl<P: Pod, R: Reach> Served<P, R> {
 
     fn step(&self, bytes: &[u8], from: IpAddr, over: Transport) -> Step {
         let (view, client) = self.pod.view();
-        if let Some(client) = &client
-            && !from.to_canonical().is_loopback()
-            && !client.addresses.contains(&from.to_canonical())
-        {
+        if is_stranger(client.as_deref(), from) {
             return Step::Ignore;
         }
         let Some(asked) = question::read(bytes) else { return Step::Ignore };
-        let protocol = if over == Transport::Udp { "udp" } else { "tcp" };
-        let labels = DnsLabels::new(question::kind(&asked), protocol, client.as_deref());
+        self.decide(asked, from, over, &view, client.as_deref())
+    }
+
+    fn decide(&self, asked: Message, from: IpAddr, over: Transport, view: &View, client: Option<&Workload>) -> Step {
+        let mesh = Mesh { view, client, zone: &self.proxy.zone, others: !self.proxy.servers.is_empty() };
+        let said = question::answer(&mesh, &asked, rand::random());
+        if matches!(said, Said::UnknownClient) {
+            return Step::Later(Later::Client { asked, from, over });
+        }
+        let labels = labels(&asked, over, client);
         self.proxy.metrics.asked(&labels);
-        let mesh = Mesh {
-            view: &view,
-            client: client.as_deref(),
-            zone: &self.proxy.zone,
-            others: !self.proxy.servers.is_empty(),
-        };
         let limit = question::limit(&asked, over == Transport::Tcp);
-        match question::answer(&mesh, &asked, rand::random()) {
+        match said {
             Said::Answer(message) => Step::Say(question::bytes_of(&message, limit)),
-            Said::Forward(query) => Step::Ask(Box::new(Asking { asked, query, labels, over, limit })),
+            Said::Forward(query) => Step::Later(Later::Ask(Box::new(Asking { asked, query, labels, over, limit }))),
+            Said::UnknownClient => Step::Say(refusal(&asked, limit)),
+        }
+    }
+
+    /// What took a while. Says nothing only to whom nothing is said at all.
+    async fn later(&self, later: Later) -> Option<Vec<u8>> {
+        let (asked, from, over) = match later {
+            Later::Ask(asking) => return Some(self.ask(&asking).await),
+            Later::Client { asked, from, over } => (asked, from, over),
+        };
+        let deadline = Instant::now() + limits::DEADLINE;
+        let _known_or_not = timeout(limits::CLIENT_DEADLINE, self.pod.known()).await;
+        let (view, client) = self.pod.view();
+        if is_stranger(client.as_deref(), from) {
+            return None;
+        }
+        match self.decide(asked, from, over, &view, client.as_deref()) {
+            Step::Ignore => None,
+            Step::Say(bytes) => Some(bytes),
+            Step::Later(later) => match &later {
+                Later::Ask(asking) => {
+                    Some(timeout_at(deadline, self.ask(asking)).await.unwrap_or_else(|_| later.refusal()))
+                }
+                Later::Client { asked, over, .. } => {
+                    self.proxy.metrics.asked(&labels(asked, *over, None));
+                    Some(later.refusal())
+                }
+            },
         }
     }
 
@@ -218,10 +268,21 @@ impl<P: Pod, R: Reach> Served<P, R> {
                 if !matches!(error, AskError::NoServers) {
                     tracing::debug!(target: "dns", %error, name = %asking.query.queries[0].name, "not forwarded");
                 }
-                asking.refusal()
+                refusal(&asking.asked, limit)
             }
         }
     }
+}
+
+/// Whether a question comes from somewhere else than the pod, as far as its addresses are known.
+fn is_stranger(client: Option<&Workload>, from: IpAddr) -> bool {
+    let from = from.to_canonical();
+    client.is_some_and(|client| !from.is_loopback() && !client.addresses.contains(&from))
+}
+
+fn labels(asked: &Message, over: Transport, client: Option<&Workload>) -> DnsLabels {
+    let protocol = if over == Transport::Udp { "udp" } else { "tcp" };
+    DnsLabels::new(question::kind(asked), protocol, client)
 }
 
 /// After an error that may come again at once.

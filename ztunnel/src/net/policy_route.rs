@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nix::libc;
 
-use super::links::family;
+use super::links::{Links, family};
 use super::netlink::{F_CREATE, F_EXCL, F_REPLACE, Family, Message, Socket, attribute};
 use super::netns::Netns;
 use super::redirect::{MARK_MASK, REDIRECTED_MARK};
@@ -36,7 +36,15 @@ const BOTH_FAMILIES: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V
 pub(super) fn apply(netns: &Netns) -> io::Result<()> {
     let socket = Socket::open(netns, Family::Route)?;
     for any in BOTH_FAMILIES {
-        let route = socket.request(route(libc::RTM_NEWROUTE, F_CREATE | F_REPLACE, any));
+        let route = || socket.request(route(libc::RTM_NEWROUTE, F_CREATE | F_REPLACE, any));
+        let route = match route() {
+            // Runtimes set `lo` up while others ready the pod: who comes first does it.
+            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {
+                Links::open(netns)?.up("lo")?;
+                route()
+            }
+            other => other,
+        };
         if any.is_ipv6() && route.as_ref().is_err_and(not_spoken) {
             continue;
         }

@@ -326,4 +326,8 @@ impl dns::Pod for DnsClient {
         let workload = view.workload_of_pod(namespace, name, service_account).cloned();
         (view, workload)
     }
+
+    async fn known(&self) {
+        let _known_or_not = self.node.workload_of(&self.pod.pod).await;
+    }
 }

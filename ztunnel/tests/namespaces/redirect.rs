@@ -21,6 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     ("what comes by a rerouted interface counts as outbound", reroute),
     ("removing the rules gives a pod its own ways back", restore),
     ("verify tells rules in place from absent and changed ones", standing),
+    ("a pod whose loopback is still down is redirected all the same", loopback_down),
     ("applying again changes nothing, and other wishes replace the rules", again),
     ("a connection stays open while its rules are applied again", survives),
     ("an open connection goes on when its rules are let go of, and new ones go directly", lets_go),
@@ -52,6 +53,17 @@ fn outbound() {
         let nowhere = at(if ip(0).is_ipv4() { "10.9.9.9" } else { "fd09::9" }.parse().unwrap(), 443);
         assert_eq!(hear(&world.pods[0], nowhere), Ok(format!("proxy {nowhere} {}", ip(0))));
     }
+}
+
+fn loopback_down() {
+    let world = client_and_server(pod_v4);
+    let pod = &world.pods[0];
+    ztunnel::net::links::Links::open(pod).unwrap().down("lo").unwrap();
+    apply(pod, &Redirect::default()).unwrap();
+    assert_eq!(verify(pod, &Redirect::default()).unwrap(), Standing::InPlace);
+    serve(pod, at(any(pod_v4(0)), 15001), "proxy");
+    let meant = at(pod_v4(1), 80);
+    assert_eq!(hear(pod, meant), Ok(format!("proxy {meant} {}", pod_v4(0))));
 }
 
 fn fail_closed() {

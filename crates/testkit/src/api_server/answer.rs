@@ -2,6 +2,7 @@
 
 use super::{
     Trouble,
+    roles::Attributes,
     state::{Shared, State, merge, place},
 };
 use bytes::Bytes;
@@ -72,10 +73,14 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     if !shared.lock().serves(&target.kind) {
         return Ok(refuse(404, "NotFound"));
     }
+    let fields = parameter("fieldSelector").unwrap_or_default();
+    let attributes = Attributes::of(&parts.method, path, &target, parameter("watch").is_some(), &fields);
+    if shared.lock().granted.as_ref().is_some_and(|granted| !granted.iter().any(|one| one.allows(&attributes))) {
+        return Ok(refuse(403, "Forbidden"));
+    }
     if parts.method == Method::GET && target.name.is_empty() {
         let labels = parameter("labelSelector").unwrap_or_default();
-        let wanted =
-            Wanted { namespace: target.namespace, labels, fields: parameter("fieldSelector").unwrap_or_default() };
+        let wanted = Wanted { namespace: target.namespace, labels, fields };
         if parameter("watch").is_some() {
             let from = parameter("resourceVersion").and_then(|text| text.parse().ok()).unwrap_or_default();
             return Ok(watched(shared, target.kind, wanted, from));
@@ -93,11 +98,11 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
 }
 
 /// What a path names.
-struct Target {
+pub(super) struct Target {
     /// `/api/v1/pods`.
-    kind: String,
-    namespace: String,
-    name: String,
+    pub(super) kind: String,
+    pub(super) namespace: String,
+    pub(super) name: String,
 }
 
 impl Target {

@@ -1,6 +1,6 @@
 //! What the played server holds, and by what rules it changes.
 
-use super::Trouble;
+use super::{Trouble, roles::Granted};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -31,6 +31,8 @@ pub(super) struct State {
     pub(super) troubles: VecDeque<(String, Trouble)>,
     pub(super) requests: Vec<String>,
     pub(super) tokens: BTreeMap<String, Value>,
+    /// What the caller may do; everything, if nothing was ever granted.
+    pub(super) granted: Option<Vec<Granted>>,
 }
 
 pub(super) const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
+use super::whose::{Whose, whose};
 use super::{Node, Standing};
 use crate::agent::facts::PodName;
 use crate::agent::limits::{HEAL_INTERVAL, HEAL_SETTLE, LET_GO, REFUSALS_MAX};
@@ -28,6 +29,8 @@ pub(super) enum StepError {
     Netns { place: Place, source: io::Error },
     #[error("the network namespace {place} does not hold the pod's address {address}, so it is not the pod's")]
     NotThePod { place: Place, address: IpAddr },
+    #[error("the network namespace {place} has no network, so it is not the pod's or the pod has ended")]
+    Empty { place: Place },
     #[error("cannot read the pod's addresses: {0}")]
     Addresses(#[source] io::Error),
     #[error(transparent)]
@@ -60,13 +63,24 @@ pub(super) struct Keeper {
     let_go_until: Option<Instant>,
     /// It counts as a pod that is in.
     counted: bool,
+    /// The incarnation whose network the runtime took away: that it has ended is about to be heard.
+    ended: Option<String>,
     /// How often in a row the cluster refused what we say of it.
     refusals: u32,
 }
 
 impl Keeper {
     pub(super) fn new(name: PodName, node: Arc<Node>, told: Told) -> Self {
-        Self { name, node, have: Have::of(told), held: None, let_go_until: None, counted: false, refusals: 0 }
+        Self {
+            name,
+            node,
+            have: Have::of(told),
+            held: None,
+            let_go_until: None,
+            counted: false,
+            ended: None,
+            refusals: 0,
+        }
     }
 
     pub(super) async fn take(&mut self, step: Step, wanted: &Want) -> Result<(), StepError> {
@@ -106,6 +120,7 @@ impl Keeper {
                 self.have.proxied = Proxied::Asked;
             }
         }
+        self.ended = None;
         self.have.uid = Some(member.uid.clone());
         self.have.entered = Some((member.netns.clone(), member.addresses.clone()));
         Ok(())
@@ -274,6 +289,12 @@ impl Keeper {
             (elsewhere, still, redirect::verify(&netns, &redirect))
         };
         let Ok((elsewhere, still, rules)) = self.in_kernel(look).await else { return };
+        if !elsewhere && matches!(still, Err(StepError::Empty { .. })) {
+            tracing::debug!(pod = %self.name, "a pod's network was taken away, the pod has ended");
+            self.ended = Some(member.uid.clone());
+            self.have.doubted = true;
+            return;
+        }
         if elsewhere || matches!(still, Err(StepError::NotThePod { .. })) {
             let reason =
                 still.err().map_or_else(|| "its path leads to another one".to_owned(), |error| error.to_string());
@@ -292,7 +313,12 @@ impl Keeper {
         }
     }
 
-    pub(super) async fn failed(&mut self, step: Step, error: &StepError, attempts: u32) {
+    pub(super) async fn failed(&mut self, step: Step, wanted: &Want, error: &StepError, attempts: u32) {
+        let has_ended = matches!(wanted, Want::In(member) if self.ended.as_ref() == Some(&member.uid));
+        if step == Step::Enter && has_ended {
+            tracing::debug!(pod = %self.name, %error, "a pod that has ended is not in the mesh");
+            return;
+        }
         self.node.report.failed();
         if matches!(error, StepError::Propose(ProposeError::NotConnected)) {
             // Said below, or known: a proxy that is away is away for all pods.
@@ -356,8 +382,9 @@ fn open(place: &Place, addresses: &[IpAddr]) -> Result<Netns, StepError> {
 
 fn holds(netns: &Netns, place: &Place, addresses: &[IpAddr]) -> Result<(), StepError> {
     let found = Links::open(netns).and_then(|links| links.addresses()).map_err(StepError::Addresses)?;
-    match addresses.iter().find(|address| found.iter().all(|(_, net)| net.addr() != **address)) {
-        Some(address) => Err(StepError::NotThePod { place: place.clone(), address: *address }),
-        None => Ok(()),
+    match whose(&found, addresses) {
+        Whose::ThePods => Ok(()),
+        Whose::Nobodys => Err(StepError::Empty { place: place.clone() }),
+        Whose::Anothers(address) => Err(StepError::NotThePod { place: place.clone(), address }),
     }
 }

@@ -7,7 +7,7 @@ use hickory_proto::{
 };
 use mesh::fixture;
 use std::sync::Mutex;
-use tokio::io::AsyncWriteExt;
+use tokio::{io::AsyncWriteExt, sync::watch};
 
 const SHOP: &str = "
 pod client ns=shop sa=client ip=127.0.0.1
@@ -16,12 +16,20 @@ service web ns=shop vip=10.1.0.1,10.1.0.2 80->8080
 
 struct Shop {
     view: Arc<View>,
-    client: Option<Arc<Workload>>,
+    client: Client,
 }
+
+/// The pod, once the mesh knows it.
+type Client = watch::Sender<Option<Arc<Workload>>>;
 
 impl Pod for Shop {
     fn view(&self) -> (Arc<View>, Option<Arc<Workload>>) {
-        (self.view.clone(), self.client.clone())
+        (self.view.clone(), self.client.borrow().clone())
+    }
+
+    async fn known(&self) {
+        let mut client = self.client.subscribe();
+        drop(client.wait_for(Option::is_some).await);
     }
 }
 
@@ -54,6 +62,8 @@ struct World {
     udp: SocketAddr,
     tcp: SocketAddr,
     asked: Arc<Mutex<Vec<Message>>>,
+    view: Arc<View>,
+    client: Client,
     _tasks: Vec<task::Task<()>>,
 }
 
@@ -66,8 +76,8 @@ async fn world(upstreams: &[Upstream], known: bool) -> World {
         tasks.extend(upstream);
     }
     let view = Arc::new(fixture::view(SHOP));
-    let client = view.workloads().find(|_| known).cloned();
-    let pod = Arc::new(Shop { view, client });
+    let client = Client::new(view.workloads().find(|_| known).cloned());
+    let pod = Arc::new(Shop { view: view.clone(), client: client.clone() });
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (udp, tcp) = (socket.local_addr().unwrap(), listener.local_addr().unwrap());
@@ -76,7 +86,7 @@ async fn world(upstreams: &[Upstream], known: bool) -> World {
     tasks.push(task::spawn("proxy", async move {
         proxy.serve(vec![socket], vec![listener], pod, Arc::new(Loopback)).await;
     }));
-    World { udp, tcp, asked, _tasks: tasks }
+    World { udp, tcp, asked, view, client, _tasks: tasks }
 }
 
 async fn upstream(behaviour: Upstream, asked: Arc<Mutex<Vec<Message>>>) -> (SocketAddr, Vec<task::Task<()>>) {
@@ -233,9 +243,35 @@ async fn without_servers_the_clusters_other_names_do_not_exist() {
 #[tokio::test]
 async fn a_client_that_nobody_knows_gets_no_answer_to_use() {
     let world = world(&[Upstream::Answers], false).await;
-    check(&world, "web.shop.svc.cluster.local.", RecordType::A, "ServFail").await;
-    check(&world, "example.com.", RecordType::TXT, "ServFail").await;
+    let began = Instant::now();
+    tokio::join!(
+        check(&world, "web.shop.svc.cluster.local.", RecordType::A, "ServFail"),
+        check(&world, "example.com.", RecordType::TXT, "ServFail"),
+    );
+    assert!(began.elapsed() < limits::DEADLINE, "the resolver has given up by now");
     assert!(world.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_question_waits_until_the_mesh_knows_the_pod() {
+    let world = world(&[Upstream::Answers], false).await;
+    let tcp = async {
+        let answer = over_tcp(&world, &question("web.", RecordType::A).to_vec().unwrap()).await;
+        assert_eq!(show(&answer), "NoError 10.1.0.1 10.1.0.2");
+    };
+    let becomes_known = async {
+        while world.client.receiver_count() < 3 {
+            tokio::task::yield_now().await;
+        }
+        world.client.send_replace(world.view.workloads().next().cloned());
+    };
+    tokio::join!(
+        check(&world, "web.shop.svc.cluster.local.", RecordType::A, "NoError 10.1.0.1 10.1.0.2"),
+        check(&world, "example.com.", RecordType::A, "NoError 9.9.9.0"),
+        tcp,
+        becomes_known,
+    );
+    assert_eq!(world.asked.lock().unwrap().len(), 1, "names of the mesh are not asked of others");
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ pub(crate) const CASES: &[Case] = &[
     ("cluster: a running pod follows the labels of its namespace", follows),
     ("cluster: a pod does not start outside when its namespace was labelled a moment ago", asked_again),
     ("cluster: when the mesh is removed nothing of it is left", removed),
+    ("cluster: the same when the role goes before the agent's DaemonSet", role_first),
     ("cluster: without an answer everything stays in place", stays),
 ];
 
@@ -30,6 +31,22 @@ const PODS: &str = "/api/v1/pods";
 const NAMESPACES: &str = "/api/v1/namespaces";
 const DAEMON_SETS: &str = "/apis/apps/v1/daemonsets";
 const REDIRECTION: &str = "ambient.istio.io/redirection";
+
+/// What Helm makes of the charts.
+const RENDERED: &str = include_str!("../../../../charts/golden/ambient.yaml");
+
+/// The agent may do what the chart says and nothing else.
+fn grant(server: &ApiServer) {
+    let (objects, problems) = chassis::objects::parse("ambient.yaml".as_ref(), RENDERED);
+    assert_eq!(problems, []);
+    let roles: Vec<_> =
+        objects.iter().filter(|object| object.kind.ends_with("Role") && object.name.starts_with("istio-cni")).collect();
+    assert_eq!(roles.len(), 3, "the roles of the agent are called otherwise");
+    for role in roles {
+        let namespace = (role.kind == "Role").then_some("istio-system");
+        server.grant(namespace, role.value["rules"].as_array().unwrap());
+    }
+}
 
 /// A node of a cluster, whose agent is in a namespace of its own.
 struct Node {
@@ -80,6 +97,7 @@ impl Node {
         let own = Netns::new().unwrap();
         settle(&own).unwrap();
         let (server, stop, thread) = serve(&own);
+        grant(&server);
         server.put(DAEMON_SETS, json!({"metadata": {"name": "istio-cni-node", "namespace": "istio-system"}}));
         mesh.host = Some(Host { mounts: mesh.place("host"), switch: true });
         Self { mesh, own, server, serving: Some((stop, thread)) }
@@ -161,6 +179,8 @@ fn with_one_in() -> Node {
     node.start();
     let proxy = node.mesh.proxy();
     until("in", || node.told(0).as_deref() == Some(ENABLED) && proxy.has(&uid(0)));
+    let watch = "daemonsets?fieldSelector=metadata.name%3Distio-cni-node&labelSelector=&watch=true";
+    until("it looks after its DaemonSet", || node.server.requests(watch) > 0);
     until("installed", || node.mesh.place("host/opt/cni/bin").join("istio-cni").exists() && chained(&node));
     node
 }
@@ -177,11 +197,24 @@ fn removed() {
     node.server.remove(DAEMON_SETS, "istio-system", "istio-cni-node");
     // The proxy has gone before.
     node.mesh.stop();
+    assert!(node.told(0).is_none());
+    nothing_left(&node);
+}
+
+fn nothing_left(node: &Node) {
     assert_eq!(node.mesh.rules(0), Standing::Absent, "its network is as it was");
-    assert!(node.told(0).is_none() && node.mesh.probed().is_empty());
-    assert!(!chained(&node));
+    assert!(node.mesh.probed().is_empty());
+    assert!(!chained(node));
     assert_eq!(fs::read_dir(node.mesh.place("host/opt/cni/bin")).unwrap().count(), 0);
     assert!(!node.mesh.place("").join("pluginevent.sock").exists());
+}
+
+fn role_first() {
+    let mut node = with_one_in();
+    node.server.grant_nothing();
+    node.server.remove(DAEMON_SETS, "istio-system", "istio-cni-node");
+    node.mesh.stop();
+    nothing_left(&node);
 }
 
 /// From now on the agent, asking for its DaemonSet, is told that nobody knows it.
@@ -198,8 +231,12 @@ fn stays() {
         assert_eq!(node.told(0).as_deref(), Some(ENABLED));
         assert!(chained(node) && node.mesh.probed().len() == 2);
     };
-    // An upgrade, a pod that was deleted by force, and nobody who could be asked.
+    // An upgrade, a role that is not there, a pod that was deleted by force, and nobody who could be asked.
     check(&mut node);
+    node.start();
+    node.server.grant_nothing();
+    check(&mut node);
+    grant(&node.server);
     node.start();
     unknown(&node);
     check(&mut node);

@@ -36,6 +36,7 @@ const CASES: &[Case] = &[
     ("agent: a pod without a proxy is pending and cannot send", pending),
     ("agent: a namespace without the pod's address is never used", wrong_namespace),
     ("agent: a pod whose address moved away is taken out", address_moved),
+    ("agent: that a pod's network goes when the pod ends is no failure", ended),
     ("agent: two pods that swap their addresses are never taken for each other", swapped),
     ("agent: rules that somebody changed are put right", healed),
     ("agent: a restart is not felt by the pods", restart),
@@ -295,21 +296,44 @@ fn many() {
     assert_eq!(mesh.probed().len(), 2 * PODS);
 }
 
+/// A pod whose network the runtime has taken away already, while the cluster still says that it runs.
+fn ended() {
+    let mesh = Mesh::new(1);
+    let proxy = mesh.proxy();
+    mesh.namespace("ambient");
+    mesh.pod(0);
+    until("in", || is_in(&mesh, &proxy, 0));
+    let failures = || {
+        let page = page(&mesh, 15014, "/metrics").unwrap();
+        let line = page.lines().find_map(|line| line.strip_prefix("nodeagent_failures_total "));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    let before = failures();
+    Links::open(&mesh.world.pods[0]).unwrap().delete("eth0").unwrap();
+    until("out", || !proxy.has("uid-0") && mesh.told(0).is_none());
+    let (status, reason) = mesh.announce(0);
+    assert!(status == 500 && reason.contains("has no network"), "{status} {reason}");
+    assert_eq!(failures(), before);
+}
+
+/// What the agent answers at a port.
+fn page(mesh: &Mesh, port: u16, path: &str) -> Option<String> {
+    let ask = || {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    };
+    mesh.world.node.run(ask).unwrap()
+}
+
 fn ports() {
     let mesh = Mesh::new(1);
     let _proxy = mesh.proxy();
     for (port, path, part) in
         [(8000, "/readyz", "200 OK"), (8000, "/healthz", "200 OK"), (15014, "/metrics", "\nztunnel_connected 1\n")]
     {
-        until(path, || {
-            let ask = || {
-                let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
-                write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
-                let mut answer = String::new();
-                stream.read_to_string(&mut answer).ok()?;
-                Some(answer.contains(part))
-            };
-            mesh.world.node.run(ask).unwrap().unwrap_or(false)
-        });
+        until(path, || page(&mesh, port, path).is_some_and(|answer| answer.contains(part)));
     }
 }
