@@ -141,6 +141,8 @@ impl Pod for Shop {
     fn view(&self) -> (Arc<View>, Option<Arc<Workload>>) {
         (self.view.clone(), self.client.clone())
     }
+
+    async fn known(&self) {}
 }
 
 struct Nowhere;
