@@ -142,7 +142,8 @@ impl Stage {
     /// A path in a pod's own `/tmp` that nobody used before.
     pub fn fresh_path() -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        format!("/tmp/e2e-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+        // A pod of the lab sees what is in /tmp of the machine, where an earlier run may have left something.
+        format!("/tmp/e2e-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Starts `tcpdump` on the link of `node1` to the other nodes and waits until it captures; the file is in
