@@ -1,27 +1,29 @@
 //! HTTP/1 and HTTP/2 on a tunnel.
 //!
 //! hyper reads and writes the messages; what it lets through and we do not is in [`super::form`]. A
-//! connection ends in order when the process drains, or when it is old and there are other replicas
-//! that should get their share.
+//! connection ends in order when the process drains, or, while there are other replicas that should get
+//! their share, when it is old or has asked for enough.
 
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::time::{sleep, timeout};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::lent;
 use super::rewound::Rewound;
 use crate::context::{self, Call, Core};
 use crate::limits::{
     CONNECTION_AGE_MAX, CONNECTION_GOODBYE, HEAD_BYTES_MAX, HEAD_DEADLINE, HEADERS_MAX, HTTP2_PING, LAST_REQUEST,
-    REQUEST_CONNECTION_WINDOW_BYTES, REQUEST_STREAMS_MAX, REQUEST_WINDOW_BYTES, SEND_BUFFER_BYTES,
+    REQUEST_CONNECTION_WINDOW_BYTES, REQUEST_STREAMS_MAX, REQUEST_WINDOW_BYTES, SEND_BUFFER_BYTES, SHARE_AGE,
+    SHARE_REQUESTS,
 };
 use crate::pipeline;
 
@@ -32,11 +34,13 @@ use crate::pipeline;
 /// a goodbye waits for the next answer, for a while.
 pub async fn one(tunnel: Rewound, call: Arc<Call>, core: Arc<Core>) {
     let leaving = Arc::new(AtomicBool::new(false));
-    let goodbye = goodbye(core.clone());
+    let share = Arc::new(Share::default());
+    let goodbye = goodbye(core.clone(), share.clone());
     let patience = LAST_REQUEST.min(core.waypoint.settings.grace / 2);
     let from = call.from;
     let told = leaving.clone();
     let service = service_fn(move |request| {
+        share.count();
         let (call, core, told) = (call.clone(), core.clone(), told.clone());
         Box::pin(async move {
             let mut response = pipeline::serve_request(request, &call, &core).await;
@@ -87,9 +91,11 @@ fn say_goodbye(status: StatusCode, headers: &mut HeaderMap) {
 /// HTTP/2.
 pub async fn two(tunnel: Rewound, call: Arc<Call>, core: Arc<Core>) {
     let (tunnel, returned) = lent::lend(tunnel);
-    let goodbye = goodbye(core.clone());
+    let share = Arc::new(Share::default());
+    let goodbye = goodbye(core.clone(), share.clone());
     let from = call.from;
     let service = service_fn(move |request| {
+        share.count();
         let (call, core) = (call.clone(), core.clone());
         Box::pin(async move { Ok::<_, Infallible>(pipeline::serve_request(request, &call, &core).await) })
     });
@@ -125,8 +131,29 @@ pub async fn two(tunnel: Rewound, call: Arc<Call>, core: Arc<Core>) {
     }
 }
 
+/// What one connection has asked of this replica.
+#[derive(Default)]
+struct Share {
+    requests: AtomicU32,
+    full: Notify,
+}
+
+impl Share {
+    fn count(&self) {
+        if self.requests.fetch_add(1, Ordering::Relaxed) + 1 == SHARE_REQUESTS {
+            self.full.notify_one();
+        }
+    }
+
+    /// Resolves when the share is full; the next one begins then.
+    async fn full(&self) {
+        self.full.notified().await;
+        self.requests.store(0, Ordering::Relaxed);
+    }
+}
+
 /// Resolves when a connection is to be ended in order.
-async fn goodbye(core: Arc<Core>) {
+async fn goodbye(core: Arc<Core>, share: Arc<Share>) {
     let waypoint = core.waypoint.clone();
     drop(core);
     let old = async {
@@ -137,8 +164,19 @@ async fn goodbye(core: Arc<Core>) {
             }
         }
     };
+    let had_its_share = async {
+        let grown_up = Instant::now() + SHARE_AGE;
+        loop {
+            share.full().await;
+            sleep_until(grown_up).await;
+            if waypoint.has_siblings() {
+                return;
+            }
+        }
+    };
     tokio::select! {
         () = old => {}
+        () = had_its_share => {}
         () = waypoint.draining.cancelled() => {}
     }
 }
@@ -153,6 +191,18 @@ mod tests {
             let mut headers = HeaderMap::new();
             say_goodbye(StatusCode::from_u16(status).unwrap(), &mut headers);
             assert_eq!(headers.get(CONNECTION).map(|value| value.to_str().unwrap()), said, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_share_is_full_after_so_many_requests_and_again_after_as_many() {
+        let share = Share::default();
+        let is_full = async || futures_util::poll!(pin!(share.full())).is_ready();
+        for round in 0..2 {
+            (1..SHARE_REQUESTS).for_each(|_| share.count());
+            assert!(!is_full().await, "round {round}");
+            share.count();
+            assert!(is_full().await, "round {round}");
         }
     }
 }
