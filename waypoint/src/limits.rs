@@ -53,8 +53,8 @@ pub const STREAM_IDLE: Duration = Duration::from_secs(300);
 pub const CONNECTION_AGE_MAX: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(30));
 /// Requests after which a caller's HTTP connection ends for the same reason, so that a busy caller's
 /// requests are shared too, however few connections it has. A new connection in a tunnel that is open costs
-/// about as much as three requests, so this is less than a hundredth.
-pub const SHARE_REQUESTS: u32 = 500;
+/// about as much as three requests, so this is about a hundredth.
+pub const SHARE_REQUESTS: u32 = 250;
 /// But not before it is so old: a caller of 10,000 requests a second on one connection makes one a second.
 pub const SHARE_AGE: Duration = Duration::from_secs(1);
 /// How long a connection to be ended for its age may finish what runs on it.
