@@ -12,6 +12,7 @@ pub mod policies;
 pub mod policy;
 pub mod propagation;
 pub mod proxy;
+pub mod revoked;
 pub mod traffic;
 pub mod waypoint;
 pub mod wire;
@@ -178,6 +179,16 @@ const ALL: &[Scenario] = &[
         env: identity::SHORT_LIVES,
         on: On::Lab,
         run: identity::ca_away,
+    },
+    Scenario {
+        name: "revoked",
+        about: "a certificate on a revocation list: its connections break off, new ones are refused; a broken list is told of",
+        needs: &["curl"],
+        fresh: true,
+        installed: true,
+        env: revoked::LISTS,
+        on: On::Lab,
+        run: revoked::run,
     },
     Scenario {
         name: "identity-attacks",
