@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::answer::{Answer, Reply, Teller, grpc_status};
 use crate::body::{Coming, Passage, Source};
-use crate::context::{Call, Core, dice};
+use crate::context::{Call, Core, dice, unix_seconds};
 use crate::phase::again::{self, Body};
 use crate::phase::attempt::{self, Errand, Forwarded};
 use crate::phase::back::Back;
@@ -165,7 +165,7 @@ fn prepare<'r>(exchange: &mut Exchange, hit: Option<&Hit<'r>>, body: Coming) -> 
     };
     let head = exchange.head();
     let hash = key.and_then(|key| key.of(&head));
-    let session = hit.and_then(|hit| hit.rule.session.as_ref()).and_then(|session| session.asked(&head));
+    let session = hit.and_then(|hit| hit.rule.session.as_ref()).and_then(|session| session.asked(&head, unix_seconds()));
     let hash = match (key, hash) {
         (Some(key), None) => {
             let value = format!("{:016x}", dice());
@@ -254,8 +254,8 @@ fn sent(exchange: &mut Exchange, hit: Option<&Hit<'_>>) -> Sent {
 fn begin_session(exchange: &mut Exchange, hit: Option<&Hit<'_>>, forwarded: &Forwarded) {
     let Some(session) = hit.and_then(|hit| hit.rule.session.as_ref()) else { return };
     let uid = &*forwarded.host.uid;
-    if session.asked(&exchange.head()).as_deref() != Some(uid) {
-        let (name, value) = session.begun(uid);
+    if session.asked(&exchange.head(), unix_seconds()).as_deref() != Some(uid) {
+        let (name, value) = session.begun(uid, unix_seconds());
         exchange.back.add(name, &value);
     }
 }

@@ -31,6 +31,7 @@ use crate::upstream::connect::Told;
 use crate::upstream::failure::TryFailure;
 use crate::upstream::hosts::Host;
 use crate::upstream::http::{Received, Way};
+use crate::upstream::proxy_protocol::Ends;
 
 /// Where a request goes, and how it is to be sent.
 pub struct Errand<'a> {
@@ -179,13 +180,14 @@ impl Trying<'_, '_> {
     async fn once(&mut self, host: &Arc<Host>, sent: &AtomicBool) -> Result<Tried, TryFailure> {
         let Errand { cluster, hosts, sent: wanted, rule, .. } = self.errand;
         let pool = &hosts.traffic.pool;
-        let Exchange { version: caller, grpc, upgrade, passage, core, .. } = &*self.exchange;
-        let version = version(pool.http, hosts.protocol, *caller, *grpc, upgrade.is_some());
+        let Exchange { version: caller, grpc, upgrade, passage, core, call, .. } = &*self.exchange;
+        let version = version(pool, hosts.protocol, *caller, *grpc, upgrade.is_some());
         let malformed = |error: super::head::NoTarget| TryFailure::Malformed(error.to_string().into());
         let request = wanted.request(version, self.body.next()).map_err(malformed)?;
         let busy = Busy::with(&host.load);
         let server_name = mesh::route::head::split_port(&wanted.authority).0;
-        let way = Way { cluster, hosts, host, version, server_name, told: &self.told, throw: dice(), sent };
+        let ends = Some(Ends::of(call));
+        let way = Way { cluster, hosts, host, version, server_name, ends, told: &self.told, throw: dice(), sent };
         let per_try = rule.and_then(|rule| rule.retry.as_ref()).and_then(|retry| nonzero(retry.per_try_timeout));
         let backend = nonzero(self.timeouts.backend_request);
         let limit = per_try.into_iter().chain(backend).min();

@@ -3,7 +3,7 @@
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
-use mesh::route::traffic::HttpVersion;
+use mesh::route::traffic::{HttpVersion, Pool};
 use mesh::service::AppProtocol;
 
 use crate::body::Outgoing;
@@ -78,27 +78,23 @@ impl Sent {
 
 /// Which HTTP an endpoint is spoken to. gRPC cannot go over HTTP/1, and WebSocket goes over nothing
 /// else here, whatever is wanted.
-pub fn version(
-    wanted: Option<HttpVersion>,
-    protocol: AppProtocol,
-    caller: Version,
-    grpc: bool,
-    upgrade: bool,
-) -> HttpVersion {
+pub fn version(wanted: &Pool, protocol: AppProtocol, caller: Version, grpc: bool, upgrade: bool) -> HttpVersion {
     if upgrade {
         return HttpVersion::Http1;
     }
     if grpc {
         return HttpVersion::Http2;
     }
-    match (wanted, protocol) {
+    let as_caller = match caller {
+        Version::HTTP_2 => HttpVersion::Http2,
+        _ => HttpVersion::Http1,
+    };
+    match (wanted.http, protocol) {
+        _ if wanted.as_caller => as_caller,
         (Some(version), _) => version,
         (None, AppProtocol::Http2 | AppProtocol::Grpc) => HttpVersion::Http2,
         (None, AppProtocol::Http11) => HttpVersion::Http1,
-        (None, AppProtocol::Unknown | AppProtocol::Tcp | AppProtocol::Tls) => match caller {
-            Version::HTTP_2 => HttpVersion::Http2,
-            _ => HttpVersion::Http1,
-        },
+        (None, AppProtocol::Unknown | AppProtocol::Tcp | AppProtocol::Tls) => as_caller,
     }
 }
 
@@ -109,17 +105,21 @@ mod tests {
     #[test]
     fn an_endpoint_is_spoken_to_as_its_port_and_policy_want() {
         let (one, two) = (HttpVersion::Http1, HttpVersion::Http2);
+        let pool = |http, as_caller| Pool { http, as_caller, ..Pool::default() };
+        let none = pool(None, false);
         for (wanted, protocol, caller, grpc, upgrade, expected) in [
-            (None, AppProtocol::Unknown, Version::HTTP_11, false, false, one),
-            (None, AppProtocol::Unknown, Version::HTTP_2, false, false, two),
-            (None, AppProtocol::Http11, Version::HTTP_2, false, false, one),
-            (None, AppProtocol::Http11, Version::HTTP_2, true, false, two),
-            (None, AppProtocol::Grpc, Version::HTTP_11, false, false, two),
-            (Some(one), AppProtocol::Http2, Version::HTTP_2, false, false, one),
-            (Some(two), AppProtocol::Http11, Version::HTTP_11, false, true, one),
+            (none, AppProtocol::Unknown, Version::HTTP_11, false, false, one),
+            (none, AppProtocol::Unknown, Version::HTTP_2, false, false, two),
+            (none, AppProtocol::Http11, Version::HTTP_2, false, false, one),
+            (none, AppProtocol::Http11, Version::HTTP_2, true, false, two),
+            (none, AppProtocol::Grpc, Version::HTTP_11, false, false, two),
+            (pool(None, true), AppProtocol::Http11, Version::HTTP_2, false, false, two),
+            (pool(None, true), AppProtocol::Http2, Version::HTTP_11, false, false, one),
+            (pool(Some(one), false), AppProtocol::Http2, Version::HTTP_2, false, false, one),
+            (pool(Some(two), false), AppProtocol::Http11, Version::HTTP_11, false, true, one),
         ] {
             assert_eq!(
-                version(wanted, protocol, caller, grpc, upgrade),
+                version(&wanted, protocol, caller, grpc, upgrade),
                 expected,
                 "{wanted:?} {protocol:?} {caller:?}"
             );

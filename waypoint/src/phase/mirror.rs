@@ -23,6 +23,7 @@ use crate::upstream::connect::Told;
 use crate::upstream::failure::TryFailure;
 use crate::upstream::hosts::{Host, Place};
 use crate::upstream::http::Way;
+use crate::upstream::proxy_protocol::Ends;
 
 /// Sends the copies that a rule wants; what comes back takes the frames of the body.
 pub fn send(exchange: &Exchange, hit: &Hit<'_>, sent: &Sent, empty: bool) -> Vec<mpsc::Sender<Frame<Bytes>>> {
@@ -71,7 +72,8 @@ fn copying(
         ..Wish::default()
     };
     let host = choose(&hosts, &wish, &mut dice)?.clone();
-    let version = version(hosts.traffic.pool.http, hosts.protocol, exchange.version, exchange.grpc, false);
+    let version = version(&hosts.traffic.pool, hosts.protocol, exchange.version, exchange.grpc, false);
+    let ends = Some(Ends::of(&exchange.call));
     let sent =
         Sent { authority: shadow(&sent.authority), upgrade: None, tls: hosts.origination.is_some(), ..sent.clone() };
     Some(async move {
@@ -86,6 +88,7 @@ fn copying(
             host: &host,
             version,
             server_name,
+            ends,
             told: &told,
             throw: dice(),
             sent: &may_have_left,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use mesh::Str;
-use mesh::route::traffic::{HttpVersion, Pool as Settings};
+use mesh::route::traffic::{HttpVersion, Pool as Settings, ProxyProtocol};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -17,6 +17,7 @@ use crate::limits::{IDLE_PER_HOST_MAX, UPSTREAM_IDLE, UPSTREAM_STREAMS_MAX};
 use crate::upstream::cluster::ClusterKey;
 use crate::upstream::failure::TryFailure;
 use crate::upstream::hosts::Place;
+use crate::upstream::proxy_protocol::Ends;
 
 /// What two requests must have in common to share a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +28,8 @@ struct Key {
     version: HttpVersionKey,
     /// Which TLS of our own, by its number and name.
     origination: Option<(u64, Str)>,
+    /// Who calls, where connections say so: they are not for others.
+    ends: Option<(ProxyProtocol, Ends)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,6 +94,7 @@ impl Clients {
                 HttpVersion::Http2 => HttpVersionKey::Two,
             },
             origination: origination.map(|own| (own.number(), own.name(way.server_name).into())),
+            ends: way.hosts.traffic.proxy_protocol.zip(way.ends),
         };
         lock(&self.entries).entry(key).or_default().clone()
     }
@@ -107,7 +111,7 @@ impl Clients {
     /// Closes what was idle for long, and forgets endpoints without connections.
     pub fn sweep(&self, idle: impl Fn(&ClusterKey) -> Option<Duration>) {
         lock(&self.entries).retain(|key, entry| {
-            let most = idle(&key.cluster).unwrap_or(UPSTREAM_IDLE);
+            let most = idle_most(idle(&key.cluster));
             lock(&entry.idle).retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < most);
             lock(&entry.shared).retain(|shared| {
                 let unused = shared.streams.load(Relaxed) == 0 && lock(&shared.used).elapsed() >= most;
@@ -140,7 +144,7 @@ impl Default for Entry {
 impl Entry {
     /// The connection that was used last, if one is idle and good.
     pub(super) fn take(&self, settings: &Settings) -> Option<Idle> {
-        let most = settings.idle_timeout.unwrap_or(UPSTREAM_IDLE);
+        let most = idle_most(settings.idle_timeout);
         let mut idle = lock(&self.idle);
         while let Some(last) = idle.pop() {
             if last.sender.is_ready() && last.since.elapsed() < most && !last.life.over(settings) {
@@ -188,6 +192,15 @@ impl Drop for Stream {
     fn drop(&mut self) {
         *lock(&self.connection.used) = Instant::now();
         self.connection.streams.fetch_sub(1, Relaxed);
+    }
+}
+
+/// How long a connection without requests is kept; a policy's 0 s is for ever.
+fn idle_most(said: Option<Duration>) -> Duration {
+    match said {
+        None => UPSTREAM_IDLE,
+        Some(Duration::ZERO) => Duration::MAX,
+        Some(time) => time,
     }
 }
 

@@ -29,6 +29,7 @@ use super::connect::Told;
 use super::failure::{ConnectFailure, TryFailure, chain};
 use super::hosts::Host;
 use super::origination::Io;
+use super::proxy_protocol::Ends;
 use crate::body::Outgoing;
 use crate::limits::{
     CONNECT_DEADLINE, HEAD_BYTES_MAX, HEADERS_MAX, HTTP2_PING, RESPONSE_CONNECTION_WINDOW_BYTES, RESPONSE_WINDOW_BYTES,
@@ -52,6 +53,8 @@ pub struct Way<'a> {
     pub version: HttpVersion,
     /// The name in a handshake of our own, where the policy has none.
     pub server_name: &'a str,
+    /// Who calls, and what; none: we do.
+    pub ends: Option<Ends>,
     /// What its node is told.
     pub told: &'a Told,
     /// A random number.
@@ -230,8 +233,7 @@ impl Upstream {
 
     /// A connection to the endpoint, in TLS of our own where the policy wants that.
     async fn endpoint(&self, way: &Way<'_>) -> Result<Io, ConnectFailure> {
-        let deadline = way.hosts.traffic.pool.connect_timeout;
-        let raw = self.connect(&way.host.place, way.told, deadline, way.throw).await?;
+        let raw = self.reach(way.hosts, way.host, way.ends, way.told, way.throw).await?;
         match &way.hosts.origination {
             None => Ok(Io::Raw(raw)),
             Some(origination) => origination.begin(raw, way.server_name, Some(way.version)).await,
