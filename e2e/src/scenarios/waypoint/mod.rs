@@ -8,10 +8,12 @@ pub mod bodies;
 pub mod canary;
 pub mod copies;
 mod dashboards;
+pub mod flips;
 pub mod guards;
 pub mod judged;
 pub mod life;
 pub mod limits;
+mod list;
 pub mod mistakes;
 pub mod outside;
 pub mod protocols;
@@ -24,6 +26,7 @@ pub mod tokens;
 
 use crate::stage::{Output, Stage};
 use anyhow::{Context, Result, ensure};
+pub(crate) use list::ALL;
 use serde::Deserialize;
 use std::{collections::BTreeMap, time::Duration};
 
