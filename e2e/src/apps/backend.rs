@@ -7,9 +7,10 @@
 //! `/_/counts` tells what was asked, by method and by the header `x-call`; `/_/take` does too, and begins anew.
 //!
 //! `/bytes/N` answers N bytes; `/sink` says how many it was sent; `/trailers` ends with a trailer;
-//! `/ws` upgrades and echoes; `/status/N` answers N; `/slow/N` waits N milliseconds.
+//! `/ws` upgrades and echoes, and so does CONNECT (see [`switch`]); `/status/N` answers N; `/slow/N` waits N milliseconds.
 
 mod flip;
+mod switch;
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -41,6 +42,8 @@ const CALLS_MAX: usize = 100_000;
 const PIECE_BYTES: usize = 64 * 1024;
 /// How long nobody listens after a request that met the state `Refused`.
 const REFUSED: Duration = Duration::from_millis(30);
+
+pub(crate) use switch::accept;
 
 /// What to do.
 #[derive(Debug, Args)]
@@ -174,7 +177,8 @@ async fn connection(stream: TcpStream, backend: Arc<Backend>, http2: bool) {
     let io = TokioIo::new(stream);
     // The peer's errors are the scenario's business, not ours.
     let _end = if http2 {
-        hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder.enable_connect_protocol().serve_connection(io, service).await
     } else {
         hyper::server::conn::http1::Builder::new().serve_connection(io, service).with_upgrades().await
     };
@@ -205,13 +209,15 @@ async fn answer(backend: Arc<Backend>, request: Request<Incoming>) -> Result<Res
     if let Some(millis) = number("/slow/") {
         tokio::time::sleep(Duration::from_millis(millis)).await;
     }
+    if switch::is_asked_for(&request) {
+        return Ok(backend.finish(switch::agree(request), Full::default().boxed_unsync()));
+    }
     match path.as_str() {
         "/sink" => {
             let bytes = drain(request.into_body()).await;
             Ok(backend.said(Response::builder(), &bytes.to_string()))
         }
         "/trailers" => Ok(backend.trailers()),
-        "/ws" => Ok(backend.upgrade(request)),
         _ => Ok(backend.describe(request).await),
     }
 }
@@ -332,17 +338,6 @@ impl Backend {
         let frames = [Ok(Frame::data(Bytes::from_static(b"body"))), Ok(Frame::trailers(trailers))];
         let body = StreamBody::new(stream::iter(frames)).boxed_unsync();
         self.finish(Response::builder().header(header::TRAILER, "x-end"), body)
-    }
-
-    fn upgrade(&self, mut request: Request<Incoming>) -> Response<Body> {
-        let upgrade = hyper::upgrade::on(&mut request);
-        super::go_on(async move {
-            let Ok(upgraded) = upgrade.await else { return };
-            let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded));
-            let _end = tokio::io::copy(&mut read, &mut write).await;
-        });
-        let switching = Response::builder().status(101).header(header::CONNECTION, "upgrade");
-        self.said(switching.header(header::UPGRADE, "websocket"), "")
     }
 
     /// The request, as it arrived.

@@ -175,6 +175,16 @@ pub(crate) const ALL: &[Scenario] = &[
         run: super::protocols::run,
     },
     Scenario {
+        name: "waypoint-switches",
+        about: "WebSocket and CONNECT, callers and endpoints of HTTP/1.1 and HTTP/2; routed, refused and told as requests",
+        needs: &["curl"],
+        fresh: false,
+        installed: true,
+        env: &[],
+        on: On::Both,
+        run: super::switches::run,
+    },
+    Scenario {
         name: "waypoint-mistakes",
         about: "configuration of each kind that cannot be used: named, last good rules stay, policy closes",
         needs: &["curl"],

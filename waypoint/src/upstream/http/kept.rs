@@ -1,22 +1,25 @@
 //! The connections to endpoints that one core keeps: idle ones of HTTP/1, shared ones of HTTP/2.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh::Str;
 use mesh::route::traffic::{HttpVersion, Pool as Settings, ProxyProtocol};
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, sleep};
 
 use super::Way;
 use crate::body::Outgoing;
-use crate::limits::{IDLE_PER_HOST_MAX, UPSTREAM_IDLE, UPSTREAM_STREAMS_MAX};
+use crate::limits::{IDLE_PER_HOST_MAX, SETTINGS_LOOK, UPSTREAM_IDLE, UPSTREAM_STREAMS_MAX};
 use crate::upstream::cluster::ClusterKey;
 use crate::upstream::failure::TryFailure;
 use crate::upstream::hosts::Place;
+use crate::upstream::origination::Io;
 use crate::upstream::proxy_protocol::Ends;
 
 /// What two requests must have in common to share a connection.
@@ -66,6 +69,43 @@ pub(super) struct Shared {
     pub(super) served: AtomicU32,
     pub(super) born: Instant,
     pub(super) used: Mutex<Instant>,
+    /// Asks whoever drives the connection whether the peer takes an extended CONNECT.
+    pub(super) ask: mpsc::Sender<oneshot::Sender<bool>>,
+}
+
+impl Shared {
+    /// Whether the peer takes an extended CONNECT. Its settings may still be on their way.
+    pub(super) async fn takes_extended_connect(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.ask.send(answer).await.is_ok() && answered.await == Ok(true)
+    }
+}
+
+/// A connection that is being driven.
+type Driven = http2::Connection<TokioIo<Io>, Outgoing, TokioExecutor>;
+
+/// Drives a connection to its end, and says whether its peer takes an extended CONNECT: at once if it does, and until
+/// this time its settings may still be on their way.
+pub(super) async fn driven(
+    mut connection: Pin<Box<Driven>>,
+    mut asked: mpsc::Receiver<oneshot::Sender<bool>>,
+    settled: Instant,
+) -> hyper::Result<()> {
+    loop {
+        let answer = tokio::select! {
+            end = connection.as_mut() => return end,
+            Some(answer) = asked.recv() => answer,
+        };
+        // Nobody wakes us when the settings come.
+        while !connection.is_extended_connect_protocol_enabled() && Instant::now() < settled {
+            tokio::select! {
+                end = connection.as_mut() => return end,
+                () = sleep(SETTINGS_LOOK) => {}
+            }
+        }
+        // Who asked may have given up.
+        let _gone = answer.send(connection.is_extended_connect_protocol_enabled());
+    }
 }
 
 /// What a connection has behind it.
