@@ -95,6 +95,16 @@ pub(crate) const ALL: &[Scenario] = &[
         run: super::reach::run,
     },
     Scenario {
+        name: "waypoint-settings",
+        about: "what a DestinationRule says of connections, HTTP, places and newcomers, seen by what arrives where",
+        needs: &["curl", "python3"],
+        fresh: false,
+        installed: true,
+        env: &[],
+        on: On::Lab,
+        run: super::settings::run,
+    },
+    Scenario {
         name: "waypoint-limits",
         about: "3 replicas, 100 requests a second for each of 10 callers: each gets its share",
         needs: &["curl"],

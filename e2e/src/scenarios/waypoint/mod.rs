@@ -20,6 +20,7 @@ pub mod protocols;
 pub mod reach;
 pub mod resilience;
 pub mod routes;
+pub mod settings;
 pub mod switches;
 pub mod telemetry;
 pub mod tls;
