@@ -107,3 +107,8 @@ pub const FIRST_TUNNEL: Duration = Duration::from_secs(1);
 pub const LAST_REQUEST: Duration = Duration::from_secs(5);
 /// How long connections are still taken in a drain: callers hear of it within a second or so.
 pub const LISTEN_ON: Duration = Duration::from_secs(2);
+/// How long a WebSocket waits for an HTTP/2 endpoint to say whether it takes them (it says so first of all, so
+/// one round trip, and a busy peer) before it is asked in HTTP/1.1 instead.
+pub const SETTINGS_WAIT: Duration = Duration::from_secs(1);
+/// The pause between two looks whether they have come, while somebody waits for them.
+pub const SETTINGS_LOOK: Duration = Duration::from_millis(5);
