@@ -6,6 +6,8 @@ KIND=v0.33.0
 HELM=v3.21.4
 ETCD=v3.6.10
 COREDNS=v1.14.7
+# Prometheus 3.16.
+PROMETHEUS=v0.316.0
 
 # Names of the mesh's images in the cluster: nothing is ever pulled by them.
 HUB=localhost/mesh

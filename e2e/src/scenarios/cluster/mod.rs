@@ -5,6 +5,7 @@ pub mod enrol;
 pub mod install;
 pub mod nodes;
 pub mod prometheus;
+pub mod quickstart;
 pub mod replicas;
 pub mod rolling;
 pub mod village;
@@ -23,6 +24,16 @@ pub const ALL: &[Scenario] = &[
         env: &[],
         on: On::Kind,
         run: install::run,
+    },
+    Scenario {
+        name: "quickstart",
+        about: "docs/quickstart-kind.md: each of its ten commands, and what it prints is what the page shows",
+        needs: &[],
+        fresh: true,
+        installed: true,
+        env: &[],
+        on: On::Kind,
+        run: quickstart::run,
     },
     Scenario {
         name: "enrol",
