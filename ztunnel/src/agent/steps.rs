@@ -1,7 +1,9 @@
 //! What to do next about one pod: what should be, against what is. Pure.
 //!
 //! Taking in: find the namespace and see that it is the pod's, program the rules, have the proxy
-//! take the sockets, let the node's probes through, and only then say that the pod is in. Taking
+//! take the sockets, let the node's probes through, and only then say that the pod is in. In a pod that runs
+//! already the proxy comes before the rules, so that what connects meanwhile is not led to closed ports; in one that is
+//! about to start, and where there is no proxy, the rules come first, and nothing gets around them. Taking
 //! out is the way back, with one difference: the rules first lead no new connection to the proxy,
 //! which then ends those that are open, and only after that they go. Each step is small and may be done again, so that whatever happens in
 //! between (a failure, a changed mind, a restart of the agent) the next step follows from what is.
@@ -23,6 +25,8 @@ pub struct Member {
     pub addresses: Vec<IpAddr>,
     /// How it is to be redirected.
     pub redirect: Redirect,
+    /// Something runs in it, which has been outside of the mesh if it was not taken in yet.
+    pub running: bool,
 }
 
 /// What should be.
@@ -157,6 +161,8 @@ fn next_in(member: &Member, have: &Have) -> Step {
     match &have.rules {
         Rules::Unknown => return Step::Inspect,
         Rules::Set(redirect) if *redirect == member.redirect => {}
+        // Tried once: if there is no proxy, the pod is closed.
+        Rules::Absent | Rules::LettingGo if member.running && have.proxied == Proxied::No => return Step::Propose,
         Rules::Absent | Rules::Set(_) | Rules::LettingGo => return Step::Program,
     }
     if have.proxied != Proxied::Yes {
