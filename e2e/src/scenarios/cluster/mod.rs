@@ -10,6 +10,7 @@ pub mod replicas;
 pub mod rolling;
 pub mod village;
 pub mod waypoint;
+pub mod wrong_uses;
 
 use super::{On, Scenario};
 
@@ -174,6 +175,16 @@ pub const ALL: &[Scenario] = &[
         env: &[],
         on: On::Kind,
         run: replicas::run,
+    },
+    Scenario {
+        name: "wrong-uses",
+        about: "every wrong use that the docs warn of gives the message that the docs show",
+        needs: &[],
+        fresh: true,
+        installed: true,
+        env: &[],
+        on: On::Kind,
+        run: wrong_uses::run,
     },
     Scenario {
         name: "nodes",
