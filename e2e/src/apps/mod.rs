@@ -8,6 +8,7 @@ pub mod ambiguous;
 pub mod attack;
 pub mod backend;
 pub mod crowd;
+pub mod hand;
 pub mod hold;
 pub mod load;
 pub mod mislead;
@@ -30,6 +31,8 @@ pub enum App {
     Attack(attack::Options),
     /// Start a node proxy under a control plane that speaks nonsense.
     Mislead(mislead::Options),
+    /// Run the commands that are said on standard input.
+    Hand,
     /// Keep one connection open, send a line at an interval, and say when and how it ended.
     Hold(hold::Options),
     /// Ask the same question again and again and note when the answer changes.
@@ -59,6 +62,7 @@ pub fn run(app: App) -> ExitCode {
         App::Load(options) => runtime.block_on(load::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Crowd(options) => runtime.block_on(crowd::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Attack(options) => runtime.block_on(attack::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
+        App::Hand => hand::run().map(|()| String::new()),
         App::Hold(options) => runtime.block_on(hold::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Mislead(options) => runtime.block_on(mislead::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Probe(options) => runtime.block_on(probe::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
@@ -93,4 +97,13 @@ where
     F::Output: Send,
 {
     tokio::spawn(connection);
+}
+
+/// Writes the file by which a scenario learns that something has begun, unless it is there.
+fn tell(file: Option<&std::path::Path>) {
+    if let Some(file) = file.filter(|file| !file.exists())
+        && let Err(error) = std::fs::write(file, "ready\n")
+    {
+        eprintln!("cannot write {}: {error}", file.display());
+    }
 }
