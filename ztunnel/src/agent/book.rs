@@ -83,7 +83,6 @@ impl Book {
             netns,
             addresses,
             redirect: enrol::redirect(pod, self.dns),
-            running: pod.running,
         }))
     }
 

@@ -29,10 +29,6 @@ pub const RETRY_MAX: Duration = Duration::from_secs(5);
 /// bound is one of patience, not of safety.
 pub const LET_GO: Duration = POD_LEAVES.saturating_add(Duration::from_secs(1));
 
-/// How long connections have to open that were just opening when a pod joins: a few times what it takes within a cluster.
-/// What is not open by then is led to the proxy in its midst, and broken off.
-pub const JOIN_SETTLE: Duration = Duration::from_millis(100);
-
 /// How often a pod's rules are looked at although nobody said that they changed.
 pub const HEAL_INTERVAL: Duration = Duration::from_secs(30);
 

@@ -124,7 +124,7 @@ pub fn verify(netns: &Netns, redirect: &Redirect) -> Result<Standing, RedirectEr
     })
 }
 
-/// Leads no new connection to the proxy, or none any more; those that are open go on. The kernel translates
+/// Leads no new connection to the proxy any more; those that are open go on. The kernel translates
 /// only while there are rules, so an open connection would hang if they went at once: first let go,
 /// and [`remove`] when the proxy has ended what was open.
 pub fn let_go(netns: &Netns) -> Result<(), RedirectError> {

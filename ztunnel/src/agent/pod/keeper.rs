@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::whose::{Whose, whose};
 use super::{Node, Standing};
 use crate::agent::facts::PodName;
-use crate::agent::limits::{HEAL_INTERVAL, HEAL_SETTLE, JOIN_SETTLE, LET_GO, REFUSALS_MAX};
+use crate::agent::limits::{HEAL_INTERVAL, HEAL_SETTLE, LET_GO, REFUSALS_MAX};
 use crate::agent::place::Place;
 use crate::agent::status::StatusError;
 use crate::agent::steps::{Have, Member, Proxied, Rules, Step, Told, Want};
@@ -133,8 +133,7 @@ impl Keeper {
         let found = self.in_kernel(move || redirect::verify(&netns, &redirect)).await??;
         self.have.rules = match found {
             RulesStanding::InPlace => Rules::Set(member.redirect.clone()),
-            RulesStanding::Absent => Rules::Absent,
-            RulesStanding::Changed(_) => Rules::Other,
+            RulesStanding::Absent | RulesStanding::Changed(_) => Rules::Absent,
         };
         Ok(())
     }
@@ -142,22 +141,15 @@ impl Keeper {
     async fn program(&mut self, member: &Member) -> Result<(), StepError> {
         let Some(netns) = self.netns() else { return Ok(()) };
         let redirect = member.redirect.clone();
-        // Those that are open go on where a pod joins. Of any other, what was connected around the proxy must not go
-        // on so. What the proxy has is not to be touched.
-        let joins = self.have.joins(member);
+        // What was connected around the proxy must not go on so, nor lend its ports to what comes.
+        // What the proxy has is not to be touched.
         let afresh = self.have.proxied == Proxied::No;
-        if joins {
-            let netns = netns.clone();
-            self.in_kernel(move || redirect::let_go(&netns)).await??;
-            sleep(JOIN_SETTLE).await;
-        }
         let act = move || {
-            let adopted = if joins { conntrack::adopt(&netns).map(drop) } else { Ok(()) };
             redirect::apply(&netns, &redirect)?;
-            Ok::<_, RedirectError>(if afresh && !joins { conntrack::forget(&netns) } else { adopted })
+            Ok::<_, RedirectError>(if afresh { conntrack::forget(&netns) } else { Ok(()) })
         };
         if let Err(error) = self.in_kernel(act).await?? {
-            tracing::warn!(pod = %self.name, %error, "connections that were open before may break, or go on outside of the mesh");
+            tracing::warn!(pod = %self.name, %error, "connections that were open before may go on outside of the mesh");
         }
         self.let_go_until = None;
         self.have.rules = Rules::Set(member.redirect.clone());
@@ -315,7 +307,7 @@ impl Keeper {
             Ok(other) => {
                 tracing::warn!(pod = %self.name, found = ?other, "somebody changed a pod's redirection, putting it right");
                 self.node.report.healed();
-                self.have.rules = Rules::Other;
+                self.have.rules = Rules::Absent;
             }
             Err(error) => tracing::warn!(pod = %self.name, %error, "cannot look at a pod's redirection"),
         }
@@ -335,8 +327,7 @@ impl Keeper {
         } else {
             tracing::debug!(pod = %self.name, ?step, %error, attempts, "a step failed again");
         }
-        let closed = matches!(self.have.rules, Rules::Set(_));
-        if step == Step::Propose && closed && self.have.told == Told::Nothing && !self.have.doubted {
+        if step == Step::Propose && self.have.told == Told::Nothing && !self.have.doubted {
             // It is only said, and said again with the next try.
             if let Err(error) = self.tell(Told::Pending).await
                 && attempts == 0
