@@ -83,6 +83,7 @@ impl Book {
             netns,
             addresses,
             redirect: enrol::redirect(pod, self.dns),
+            running: pod.running,
         }))
     }
 

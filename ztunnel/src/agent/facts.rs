@@ -44,6 +44,8 @@ pub struct PodFacts {
     pub host_network: bool,
     /// It has ended and will not run again.
     pub ended: bool,
+    /// Something runs in it.
+    pub running: bool,
     /// Its labels.
     pub labels: Labels,
     /// Its annotations.
@@ -65,6 +67,7 @@ impl PodFacts {
             service_account: if account.is_empty() { "default".to_owned() } else { account },
             host_network: value.pointer("/spec/hostNetwork").and_then(Value::as_bool).unwrap_or(false),
             ended: phase == "Succeeded" || phase == "Failed",
+            running: running(value),
             labels: labels(value, "/metadata/labels"),
             annotations: labels(value, "/metadata/annotations"),
             addresses: addresses(value),
@@ -100,6 +103,13 @@ fn scalar(value: &Value) -> Option<String> {
         Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
         _ => None,
     }
+}
+
+/// Whether one of its containers runs, of those that run first too.
+fn running(value: &Value) -> bool {
+    let lists = ["/status/containerStatuses", "/status/initContainerStatuses"].map(|list| value.pointer(list));
+    let mut containers = lists.into_iter().flatten().filter_map(Value::as_array).flatten();
+    containers.any(|container| container.pointer("/state/running").is_some_and(Value::is_object))
 }
 
 fn addresses(value: &Value) -> Vec<IpAddr> {

@@ -125,13 +125,20 @@ impl Sight {
     }
 }
 
-/// Keeps of a pod what [`facts::PodFacts`] reads: container states change often and say nothing here.
+/// Keeps of a pod what [`facts::PodFacts`] reads: of its containers only whether they run, for the rest of their
+/// states changes often and says nothing here.
 fn trim_pod(pod: &mut Value) {
     if let Some(spec) = pod.pointer_mut("/spec").and_then(Value::as_object_mut) {
         spec.retain(|key, _| matches!(key.as_str(), "nodeName" | "serviceAccountName" | "hostNetwork"));
     }
     if let Some(status) = pod.pointer_mut("/status").and_then(Value::as_object_mut) {
-        status.retain(|key, _| matches!(key.as_str(), "phase" | "podIP" | "podIPs"));
+        let of_containers = |key: &str| matches!(key, "containerStatuses" | "initContainerStatuses");
+        status.retain(|key, _| matches!(key.as_str(), "phase" | "podIP" | "podIPs") || of_containers(key));
+        let lists = status.iter_mut().filter(|(key, _)| of_containers(key)).filter_map(|(_, list)| list.as_array_mut());
+        for container in lists.flatten() {
+            let runs = container.pointer("/state/running").is_some_and(Value::is_object);
+            *container = if runs { json!({"state": {"running": {}}}) } else { json!({}) };
+        }
     }
 }
 
@@ -206,7 +213,8 @@ mod tests {
         let mut pod = json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop", "uid": "u"},
             "spec": {"nodeName": "n", "serviceAccountName": "s", "hostNetwork": true, "containers": [{}]},
-            "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}], "containerStatuses": [{}]},
+            "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}],
+                "containerStatuses": [{"name": "a", "state": {"running": {"startedAt": "now"}}}, {"state": {"waiting": {}}}]},
         });
         let read = |pod: &Value| {
             facts::PodFacts::of(&chassis::objects::Object {
@@ -221,6 +229,8 @@ mod tests {
         let before = read(&pod);
         trim_pod(&mut pod);
         assert_eq!(read(&pod), before);
+        assert!(before.running, "{before:?}");
         assert!(pod.pointer("/spec/containers").is_none());
+        assert_eq!(pod["status"]["containerStatuses"], json!([{"state": {"running": {}}}, {}]));
     }
 }

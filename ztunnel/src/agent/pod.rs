@@ -101,6 +101,9 @@ pub async fn keep(
                 let Err(error) = keeper.take(step, &wanted).await else { continue };
                 keeper.failed(step, &wanted, &error, backoff.attempts()).await;
                 standing.send_replace(Standing::Waiting(error.to_string()));
+                if step == Step::Propose && steps::next(&wanted, &keeper.have) == Step::Program {
+                    continue; // without a proxy the pod is closed, and then it is tried again
+                }
                 let mut connected = keeper.node.proxies.connected();
                 let wait = backoff.next(rand::random());
                 tokio::select! {

@@ -1,7 +1,9 @@
 //! What to do next about one pod: what should be, against what is. Pure.
 //!
 //! Taking in: find the namespace and see that it is the pod's, program the rules, have the proxy
-//! take the sockets, let the node's probes through, and only then say that the pod is in. Taking
+//! take the sockets, let the node's probes through, and only then say that the pod is in. In a pod that runs
+//! already the proxy comes before the rules, so that what connects meanwhile is not led to closed ports; in one that is
+//! about to start, and where there is no proxy, the rules come first, and nothing gets around them. Taking
 //! out is the way back, with one difference: the rules first lead no new connection to the proxy,
 //! which then ends those that are open, and only after that they go. Each step is small and may be done again, so that whatever happens in
 //! between (a failure, a changed mind, a restart of the agent) the next step follows from what is.
@@ -23,6 +25,8 @@ pub struct Member {
     pub addresses: Vec<IpAddr>,
     /// How it is to be redirected.
     pub redirect: Redirect,
+    /// Something runs in it, which has been outside of the mesh if it was not taken in yet.
+    pub running: bool,
 }
 
 /// What should be.
@@ -46,6 +50,8 @@ pub enum Rules {
     Unknown,
     /// There are none of ours.
     Absent,
+    /// There are some of ours, but not those that should be: what was led to the proxy is to stay closed meanwhile.
+    Other,
     /// These are in place.
     Set(Redirect),
     /// What is open goes on with them, what is new does not come to the proxy.
@@ -94,6 +100,12 @@ pub struct Have {
 }
 
 impl Have {
+    /// Whether a pod that runs outside of the mesh joins it, with the connections that it makes from now on. One that was
+    /// in it before, or has rules of ours of whatever make, does not join: it is closed until all is right again.
+    pub fn joins(&self, member: &Member) -> bool {
+        member.running && self.told == Told::Nothing && matches!(self.rules, Rules::Absent | Rules::LettingGo)
+    }
+
     /// A pod that nobody has dealt with, unless its annotation says so.
     pub fn of(told: Told) -> Self {
         let (rules, proxied) = match told {
@@ -157,7 +169,9 @@ fn next_in(member: &Member, have: &Have) -> Step {
     match &have.rules {
         Rules::Unknown => return Step::Inspect,
         Rules::Set(redirect) if *redirect == member.redirect => {}
-        Rules::Absent | Rules::Set(_) | Rules::LettingGo => return Step::Program,
+        // Tried once: if there is no proxy, the pod is closed.
+        Rules::Absent | Rules::LettingGo if member.running && have.proxied == Proxied::No => return Step::Propose,
+        Rules::Absent | Rules::Other | Rules::Set(_) | Rules::LettingGo => return Step::Program,
     }
     if have.proxied != Proxied::Yes {
         Step::Propose
@@ -173,7 +187,7 @@ fn next_in(member: &Member, have: &Have) -> Step {
 fn next_out(have: &Have, alive: bool) -> Option<Step> {
     if !have.probed.is_empty() {
         Some(Step::Unprobe)
-    } else if alive && matches!(have.rules, Rules::Set(_) | Rules::Unknown) {
+    } else if alive && matches!(have.rules, Rules::Set(_) | Rules::Other | Rules::Unknown) {
         Some(Step::LetGo)
     } else if have.proxied != Proxied::No {
         Some(Step::Withdraw)

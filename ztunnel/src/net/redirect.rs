@@ -88,6 +88,9 @@ pub enum RedirectError {
         "the kernel refused the redirection rules, does it have nf_tables with nat, and are CAP_SYS_ADMIN and CAP_NET_ADMIN there: {0}"
     )]
     Rules(#[source] std::io::Error),
+    /// What is remembered of connections could not be forgotten.
+    #[error("the kernel does not forget the connections of the pod: {0}")]
+    Connections(#[source] std::io::Error),
     /// The kernel refused the policy route.
     #[error("the kernel refused the policy route of marked packets: {0}")]
     PolicyRoute(#[source] std::io::Error),
@@ -124,12 +127,15 @@ pub fn verify(netns: &Netns, redirect: &Redirect) -> Result<Standing, RedirectEr
     })
 }
 
-/// Leads no new connection to the proxy any more; those that are open go on. The kernel translates
-/// only while there are rules, so an open connection would hang if they went at once: first let go,
-/// and [`remove`] when the proxy has ended what was open.
+/// Leads no new connection to the proxy, or none any more; those that are open go on, and the kernel remembers what is
+/// connected from now on. It translates only while there are rules, so a connection through the proxy would hang if they
+/// went at once: first let go, and [`remove`] when the proxy has ended what was open. The other way round, what is
+/// connected after this goes on as it is when [`apply`] is called.
 pub fn let_go(netns: &Netns) -> Result<(), RedirectError> {
     let nat = table(NAT_TABLE, "nat", "nat", NAT_PRIORITY, Vec::new(), Vec::new());
-    Firewall::open(netns).and_then(|firewall| firewall.replace(&[nat], &[])).map_err(RedirectError::Rules)
+    // An empty chain has the kernel remember nothing; these do.
+    let mangle = table(MANGLE_TABLE, "filter", "route", MANGLE_PRIORITY, vec![mark_proxys()], vec![mark_answers()]);
+    Firewall::open(netns).and_then(|firewall| firewall.replace(&[nat, mangle], &[])).map_err(RedirectError::Rules)
 }
 
 /// Takes the redirection away. Fine when there is none.
@@ -145,7 +151,7 @@ fn tables(redirect: &Redirect) -> Vec<Table> {
     vec![
         table(NAT_TABLE, "nat", "nat", NAT_PRIORITY, nat_prerouting(redirect), nat_output(redirect)),
         // A changed mark must lead to a new choice of route: type `route`.
-        table(MANGLE_TABLE, "filter", "route", MANGLE_PRIORITY, mangle_prerouting(), mangle_output()),
+        table(MANGLE_TABLE, "filter", "route", MANGLE_PRIORITY, mangle_prerouting(redirect), mangle_output()),
         table(RAW_TABLE, "filter", "filter", RAW_PRIORITY, raw_prerouting(redirect), raw_output(redirect)),
     ]
 }
@@ -208,14 +214,59 @@ fn nat_output(redirect: &Redirect) -> Vec<Vec<Expr>> {
     rules
 }
 
+fn mangle_prerouting(redirect: &Redirect) -> Vec<Vec<Expr>> {
+    let mut rules = vec![mark_proxys()];
+    if redirect.inbound {
+        for version in Version::BOTH {
+            let led_to_proxy = [
+                expr::version(version),
+                expr::protocol(TCP),
+                expr::port(End::Destination, Op::IsNot, INBOUND_PORT),
+                not_to_loopback(version),
+                not_from_proxy(),
+                expr::address(End::Source, Op::IsNot, probe_source(version)),
+            ];
+            rules.extend(lend_no_way(&led_to_proxy.concat()));
+        }
+    }
+    rules
+}
+
 /// The proxy's connections to the pod are known by their mark from then on…
-fn mangle_prerouting() -> Vec<Vec<Expr>> {
-    vec![[from_proxy(), expr::mark_connection(REDIRECTED_MARK, MARK_MASK)].concat()]
+fn mark_proxys() -> Vec<Expr> {
+    [from_proxy(), expr::mark_connection(REDIRECTED_MARK, MARK_MASK)].concat()
 }
 
 /// …and the answers to them carry it, which the policy route looks at.
+fn mark_answers() -> Vec<Expr> {
+    [expr::connection_mark(Op::Is, REDIRECTED_MARK, MARK_MASK), expr::mark_as_connection()].concat()
+}
+
 fn mangle_output() -> Vec<Vec<Expr>> {
-    vec![[expr::connection_mark(Op::Is, REDIRECTED_MARK, MARK_MASK), expr::mark_as_connection()].concat()]
+    let mut rules = vec![mark_answers()];
+    for version in Version::BOTH {
+        let led_to_proxy = [
+            expr::version(version),
+            expr::protocol(TCP),
+            not_to_loopback(version),
+            not_from_proxy(),
+            expr::mark(Op::IsNot, REDIRECTED_MARK, MARK_MASK),
+            expr::leaves_by(Op::IsNot, "lo"),
+            expr::address(End::Destination, Op::IsNot, probe_source(version)),
+        ];
+        rules.extend(lend_no_way(&led_to_proxy.concat()));
+    }
+    rules
+}
+
+/// Only the first packet of a connection is led to the proxy. A new one with the addresses and ports of one that was
+/// open before the pod joined, of whose end the kernel has not heard or only for seconds, would be taken for that one,
+/// and go around the proxy. It is made to wait.
+fn lend_no_way(led_to_proxy: &[Expr]) -> [Vec<Expr>; 2] {
+    let drop = expr::verdict(&Verdict::Drop);
+    let taken_for_another = [expr::opens(), expr::established(), expr::untranslated(), drop.clone()].concat();
+    let taken_for_its_answer = [expr::opens(), expr::invalid(), drop].concat();
+    [taken_for_another, taken_for_its_answer].map(|rest| [led_to_proxy, &rest].concat())
 }
 
 fn raw_prerouting(redirect: &Redirect) -> Vec<Vec<Expr>> {

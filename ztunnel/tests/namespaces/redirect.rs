@@ -1,6 +1,6 @@
 //! What a pod's connections do with the redirection rules in place.
 
-use std::io::ErrorKind::{ConnectionRefused, ConnectionReset};
+use std::io::ErrorKind::{ConnectionRefused, ConnectionReset, TimedOut};
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 
@@ -26,6 +26,10 @@ pub(crate) const CASES: &[Case] = &[
     ("a connection stays open while its rules are applied again", survives),
     ("an open connection goes on when its rules are let go of, and new ones go directly", lets_go),
     ("what was connected around the proxy does not stay so when the rules are back", no_way_around),
+    ("what is open when a pod joins goes on, and what comes then does not", goes_on),
+    ("what connects while a pod joins goes on", watched),
+    ("what is open when a pod joins does not lend its port to what comes then", lends_no_port),
+    ("what ended while a pod joined is not remembered", pruned),
     ("a port that a caller used in plaintext is free for the proxy in the caller's name", same_port),
 ];
 
@@ -276,6 +280,121 @@ fn no_way_around() {
             client.write_all(b"around").and_then(|()| client.read(&mut [0])).unwrap_err().kind(),
             ConnectionReset
         );
+    }
+}
+
+/// A server in the second pod and what calls it from the first, as it was before either joined.
+struct Outside {
+    world: World,
+    server: TcpListener,
+    ip: fn(usize) -> IpAddr,
+}
+
+impl Outside {
+    fn new(ip: fn(usize) -> IpAddr) -> Self {
+        let world = World::new(2);
+        let server = world.pods[1].run(|| TcpListener::bind(at(any(ip(1)), 80))).unwrap().unwrap();
+        Self { world, server, ip }
+    }
+
+    /// Both ends of a connection from this port.
+    fn open(&self, port: u16) -> (TcpStream, TcpStream) {
+        let client = open_as(&self.world.pods[0], at((self.ip)(0), port), at((self.ip)(1), 80), None).unwrap();
+        let (accepted, _) = self.server.accept().unwrap();
+        for stream in [&client, &accepted] {
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        }
+        (client, accepted)
+    }
+}
+
+fn goes_on() {
+    for ip in BOTH {
+        let outside = Outside::new(ip);
+        let world = &outside.world;
+        let mut pairs = [outside.open(0), outside.open(0)];
+        let (client, mut half) = outside.open(0);
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(half.read(&mut [0]).unwrap(), 0, "one side has ended");
+        for pod in &world.pods {
+            let_go(pod).unwrap();
+            let_go(pod).unwrap();
+            let adopted = conntrack::adopt(pod).unwrap();
+            // Of the half-closed one the kernel may have seen an acknowledgement that was late.
+            assert!(adopted >= 2, "{adopted}");
+            assert_eq!(conntrack::adopt(pod).unwrap(), 0, "twice is once");
+            apply(pod, &Redirect::default()).unwrap();
+            assert_eq!(conntrack::prune(pod).unwrap(), 0);
+            assert_eq!(verify(pod, &Redirect::default()).unwrap(), Standing::InPlace);
+        }
+        for (client, accepted) in &mut pairs {
+            talk(client, accepted).unwrap();
+            talk(accepted, client).unwrap();
+        }
+        half.write_all(b"the answer").unwrap();
+        drop(half);
+        assert_eq!(read_word(client).unwrap(), "the answer");
+        assert_eq!(hear(&world.pods[0], at(ip(1), 80)), Err(ConnectionRefused), "nobody listens for what comes then");
+    }
+}
+
+/// What connects after `let_go` and before the rules is not torn by them either.
+fn watched() {
+    for ip in BOTH {
+        let outside = Outside::new(ip);
+        outside.world.pods.iter().for_each(|pod| let_go(pod).unwrap());
+        let (mut client, mut accepted) = outside.open(0);
+        outside.world.pods.iter().for_each(|pod| apply(pod, &Redirect::default()).unwrap());
+        talk(&mut client, &mut accepted).unwrap();
+    }
+}
+
+fn lends_no_port() {
+    const PORT: u16 = 40_404;
+    for ip in BOTH {
+        // The rules of whoever calls, and of whoever is called.
+        for pod in [0, 1] {
+            let outside = Outside::new(ip);
+            let (client, accepted) = outside.open(PORT);
+            let joins = &outside.world.pods[pod];
+            let_go(joins).unwrap();
+            assert_eq!(conntrack::adopt(joins).unwrap(), 1);
+            apply(joins, &Redirect::default()).unwrap();
+            // A reset: the kernel does not take the next SYN for a new connection for ten seconds.
+            socket2::SockRef::from(&accepted).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+            drop(accepted);
+            assert_eq!((&client).read(&mut [0]).unwrap_err().kind(), ConnectionReset);
+            drop(client);
+            let again = open_as(&outside.world.pods[0], at(ip(0), PORT), at(ip(1), 80), None);
+            assert_eq!(again.unwrap_err().kind(), TimedOut, "{pod}: it went around the proxy");
+            let_go(joins).unwrap();
+            let again = open_as(&outside.world.pods[0], at(ip(0), PORT), at(ip(1), 80), None);
+            assert!(again.is_ok(), "{pod}: out of the mesh it goes its own way: {again:?}");
+        }
+    }
+}
+
+fn pruned() {
+    const PORT: u16 = 40_404;
+    for ip in BOTH {
+        // Its end was not seen, or it was, and the kernel remembers that for ten seconds.
+        for seen in [false, true] {
+            let outside = Outside::new(ip);
+            let pod = &outside.world.pods[0];
+            if seen {
+                let_go(pod).unwrap();
+            }
+            let (client, accepted) = outside.open(PORT);
+            assert_eq!(conntrack::adopt(pod).unwrap(), usize::from(!seen));
+            socket2::SockRef::from(&accepted).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+            drop(accepted);
+            assert_eq!((&client).read(&mut [0]).unwrap_err().kind(), ConnectionReset);
+            drop(client);
+            apply(pod, &Redirect::default()).unwrap();
+            assert_eq!(conntrack::prune(pod).unwrap(), 1);
+            let again = open_as(pod, at(ip(0), PORT), at(ip(1), 80), None);
+            assert_eq!(again.unwrap_err().kind(), ConnectionRefused, "it is led to the proxy, of which there is none");
+        }
     }
 }
 

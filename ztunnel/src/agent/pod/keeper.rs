@@ -19,7 +19,7 @@ use crate::net::conntrack;
 use crate::net::links::Links;
 use crate::net::nat;
 use crate::net::netns::Netns;
-use crate::net::redirect::{self, RedirectError, Standing as RulesStanding};
+use crate::net::redirect::{self, Redirect, RedirectError, Standing as RulesStanding};
 use crate::pods::protocol::Pod;
 
 /// Why a step failed.
@@ -133,7 +133,8 @@ impl Keeper {
         let found = self.in_kernel(move || redirect::verify(&netns, &redirect)).await??;
         self.have.rules = match found {
             RulesStanding::InPlace => Rules::Set(member.redirect.clone()),
-            RulesStanding::Absent | RulesStanding::Changed(_) => Rules::Absent,
+            RulesStanding::Absent => Rules::Absent,
+            RulesStanding::Changed(_) => Rules::Other,
         };
         Ok(())
     }
@@ -141,15 +142,19 @@ impl Keeper {
     async fn program(&mut self, member: &Member) -> Result<(), StepError> {
         let Some(netns) = self.netns() else { return Ok(()) };
         let redirect = member.redirect.clone();
-        // What was connected around the proxy must not go on so, nor lend its ports to what comes.
-        // What the proxy has is not to be touched.
+        // Those that are open go on where a pod joins. Of any other, what was connected around the proxy must not go
+        // on so. What the proxy has is not to be touched.
+        let joins = self.have.joins(member);
         let afresh = self.have.proxied == Proxied::No;
         let act = move || {
+            if joins {
+                return join(&netns, &redirect);
+            }
             redirect::apply(&netns, &redirect)?;
             Ok::<_, RedirectError>(if afresh { conntrack::forget(&netns) } else { Ok(()) })
         };
         if let Err(error) = self.in_kernel(act).await?? {
-            tracing::warn!(pod = %self.name, %error, "connections that were open before may go on outside of the mesh");
+            tracing::warn!(pod = %self.name, %error, "connections that were open before may break, or go on outside of the mesh");
         }
         self.let_go_until = None;
         self.have.rules = Rules::Set(member.redirect.clone());
@@ -221,7 +226,12 @@ impl Keeper {
     }
 
     async fn unprogram(&mut self, wanted: &Want) -> Result<(), StepError> {
-        self.with_rules(wanted, redirect::remove).await?;
+        self.with_rules(wanted, |netns| {
+            redirect::remove(netns)?;
+            // Of what ends from now on nothing is heard. What is remembered would be wrong when the rules come back.
+            conntrack::forget(netns).map_err(RedirectError::Connections)
+        })
+        .await?;
         self.have.rules = Rules::Absent;
         self.let_go_until = None;
         Ok(())
@@ -307,7 +317,7 @@ impl Keeper {
             Ok(other) => {
                 tracing::warn!(pod = %self.name, found = ?other, "somebody changed a pod's redirection, putting it right");
                 self.node.report.healed();
-                self.have.rules = Rules::Absent;
+                self.have.rules = Rules::Other;
             }
             Err(error) => tracing::warn!(pod = %self.name, %error, "cannot look at a pod's redirection"),
         }
@@ -327,7 +337,8 @@ impl Keeper {
         } else {
             tracing::debug!(pod = %self.name, ?step, %error, attempts, "a step failed again");
         }
-        if step == Step::Propose && self.have.told == Told::Nothing && !self.have.doubted {
+        let closed = matches!(self.have.rules, Rules::Set(_));
+        if step == Step::Propose && closed && self.have.told == Told::Nothing && !self.have.doubted {
             // It is only said, and said again with the next try.
             if let Err(error) = self.tell(Told::Pending).await
                 && attempts == 0
@@ -371,6 +382,15 @@ impl Keeper {
         let _permit = self.node.kernel.acquire().await.map_err(|_| StepError::Interrupted)?;
         tokio::task::spawn_blocking(act).await.map_err(|_| StepError::Interrupted)
     }
+}
+
+/// Puts the rules into a pod that works: what is open goes on, and what is opened meanwhile goes one way or the other.
+/// That what is open could not be remembered does not keep the rules out.
+fn join(netns: &Netns, redirect: &Redirect) -> Result<io::Result<()>, RedirectError> {
+    redirect::let_go(netns)?;
+    let adopted = conntrack::adopt(netns);
+    redirect::apply(netns, redirect)?;
+    Ok(adopted.and(conntrack::prune(netns)).map(drop))
 }
 
 /// Opens a namespace and sees that it is that of the pod with these addresses.

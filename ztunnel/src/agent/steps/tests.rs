@@ -7,7 +7,12 @@ fn member(uid: &str) -> Member {
         netns: "/netns".into(),
         addresses: vec!["10.0.0.2".parse().unwrap()],
         redirect: Redirect::default(),
+        running: false,
     }
+}
+
+fn running(uid: &str) -> Member {
+    Member { running: true, ..member(uid) }
 }
 
 /// Does what a step says, as if it went well.
@@ -50,6 +55,58 @@ const ENROL: [Step; 5] = [Step::Enter, Step::Program, Step::Propose, Step::Probe
 #[test]
 fn a_pod_is_taken_in_rules_first_and_told_of_last() {
     assert_eq!(steps(&Want::In(member("a")), &mut Have::of(Told::Nothing)), ENROL);
+}
+
+#[test]
+fn a_pod_joins_that_runs_and_was_never_in() {
+    for (member, told, rules, joins) in [
+        (running("a"), Told::Nothing, Rules::Absent, true),
+        (running("a"), Told::Nothing, Rules::LettingGo, true),
+        (running("a"), Told::Nothing, Rules::Unknown, false),
+        (running("a"), Told::Nothing, Rules::Other, false),
+        (running("a"), Told::Pending, Rules::Absent, false),
+        (running("a"), Told::Enabled, Rules::Absent, false),
+        (member("a"), Told::Nothing, Rules::Absent, false),
+    ] {
+        let have = Have { rules, ..Have::of(told) };
+        assert_eq!(have.joins(&member), joins, "{member:?} {have:?}");
+    }
+}
+
+#[test]
+fn into_a_pod_that_runs_the_proxy_comes_first() {
+    let steps = steps(&Want::In(running("a")), &mut Have::of(Told::Nothing));
+    assert_eq!(steps, [Step::Enter, Step::Propose, Step::Program, Step::Probe, Step::Tell(Told::Enabled)]);
+}
+
+#[test]
+fn a_pod_that_runs_is_closed_if_there_is_no_proxy() {
+    let (want, mut have) = (Want::In(running("a")), Have::of(Told::Nothing));
+    done(Step::Enter, &want, &mut have);
+    assert_eq!(next(&want, &have), Step::Propose);
+    have.proxied = Proxied::Asked;
+    assert_eq!(next(&want, &have), Step::Program, "it was tried");
+    done(Step::Program, &want, &mut have);
+    assert_eq!(next(&want, &have), Step::Propose);
+}
+
+#[test]
+fn a_pod_that_runs_and_was_in_before_is_closed_first() {
+    let (want, mut have) = (Want::In(running("a")), Have::of(Told::Enabled));
+    done(Step::Enter, &want, &mut have);
+    have.rules = Rules::Absent;
+    assert_eq!(next(&want, &have), Step::Program, "who took its rules away is not helped");
+    assert!(!have.joins(&running("a")), "nothing is let through meanwhile");
+}
+
+#[test]
+fn a_pod_that_runs_with_rules_that_were_changed_is_closed_first() {
+    let (want, mut have) = (Want::In(running("a")), Have::of(Told::Nothing));
+    done(Step::Enter, &want, &mut have);
+    have.rules = Rules::Other;
+    assert_eq!(next(&want, &have), Step::Program);
+    assert!(!have.joins(&running("a")), "nothing is let through meanwhile");
+    assert_eq!(next(&Want::Out { netns: None }, &have), Step::LetGo);
 }
 
 #[test]
@@ -138,9 +195,9 @@ fn a_change_does_only_what_changed() {
 fn from_anywhere_a_changed_mind_is_followed_to_its_end() {
     // Stop after any number of steps of taking in, then take out, and the
     // other way round: nothing is left over and nothing is left out.
-    for stop in 0..=ENROL.len() {
+    for (stop, member) in (0..=ENROL.len()).flat_map(|stop| [(stop, member("a")), (stop, running("a"))]) {
         let mut have = Have::of(Told::Nothing);
-        let want = Want::In(member("a"));
+        let want = Want::In(member);
         for _ in 0..stop {
             let step = next(&want, &have);
             done(step, &want, &mut have);

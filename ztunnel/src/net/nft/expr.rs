@@ -20,6 +20,7 @@ const META_L4PROTO: u32 = 16;
 const META_MARK: u32 = 3;
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
+const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
 const CT_MARK: u32 = 3;
 const CT_ZONE: u32 = 17;
@@ -32,6 +33,14 @@ const INTERFACE_NAME_BYTES: usize = 16;
 
 /// `IPS_DST_NAT`: the connection's destination was translated.
 const STATUS_DST_NAT: u32 = 1 << 5;
+/// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED)`: the connection was known before this packet, and both sides were heard.
+const STATE_ESTABLISHED: u32 = 1 << 1;
+/// `NF_CT_STATE_INVALID_BIT`: the packet belongs to no connection that is known, and cannot begin one.
+const STATE_INVALID: u32 = 1;
+/// Where a TCP header has its flags, and those of them that say what a packet is for.
+const TCP_FLAGS_AT: u32 = 13;
+const FIN_SYN_RST_ACK: u8 = 0x17;
+const SYN: u8 = 0x02;
 
 /// One expression of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,6 +190,30 @@ pub(in crate::net) fn track_original_in_zone(zone: u16) -> Vec<Expr> {
 /// The connection's destination was translated.
 pub(in crate::net) fn translated() -> Vec<Expr> {
     vec![load_connection(CT_STATUS), masked_number(STATUS_DST_NAT, 0), compare(Op::IsNot, &0_u32.to_ne_bytes())]
+}
+
+/// The connection's destination was not translated.
+pub(in crate::net) fn untranslated() -> Vec<Expr> {
+    vec![load_connection(CT_STATUS), masked_number(STATUS_DST_NAT, 0), compare(Op::Is, &0_u32.to_ne_bytes())]
+}
+
+/// The packet belongs to a connection that was known before it, and of which both sides were heard.
+pub(in crate::net) fn established() -> Vec<Expr> {
+    vec![load_connection(CT_STATE), masked_number(STATE_ESTABLISHED, 0), compare(Op::IsNot, &0_u32.to_ne_bytes())]
+}
+
+/// The packet belongs to no connection, and cannot begin one: nothing of it is translated.
+pub(in crate::net) fn invalid() -> Vec<Expr> {
+    vec![load_connection(CT_STATE), masked_number(STATE_INVALID, 0), compare(Op::IsNot, &0_u32.to_ne_bytes())]
+}
+
+/// The packet, which must be known to be TCP, asks for a connection.
+pub(in crate::net) fn opens() -> Vec<Expr> {
+    vec![
+        payload(REGISTER, TRANSPORT_HEADER, TCP_FLAGS_AT, 1),
+        masked(&[FIN_SYN_RST_ACK], &[0]),
+        compare(Op::Is, &[SYN]),
+    ]
 }
 
 /// The packet's source is an address of this very namespace.

@@ -40,6 +40,8 @@ pub(super) const POSTROUTING: u32 = 4;
 pub(super) enum Verdict {
     /// Let the packet on; later tables may still object.
     Accept,
+    /// Let the packet vanish: who sent it may try again.
+    Drop,
     /// Leave this chain.
     Return,
     /// Go through another chain and come back.
@@ -50,6 +52,7 @@ impl Verdict {
     fn encode(&self, into: &mut Attributes) {
         let (code, chain): (i32, _) = match self {
             Self::Accept => (1, None),
+            Self::Drop => (0, None),
             Self::Return => (-5, None),
             Self::Jump(chain) => (-3, Some(chain)),
         };
