@@ -1,6 +1,7 @@
 //! What scenarios ask of a running mesh, whether it is the lab's or a cluster's. A wait has a condition and a
 //! deadline.
 
+mod mesh;
 mod pages;
 mod programs;
 mod running;
@@ -109,7 +110,8 @@ impl Stage {
     /// Removes what scenarios have left, where that can be done; then the mesh is there and nothing else.
     pub fn clear(&mut self) -> Result<()> {
         let Ground::Kind(cluster) = &self.ground else { return Ok(()) };
-        cluster.clear()
+        cluster.clear()?;
+        if install::installed(cluster)? { mesh::add(cluster, "") } else { Ok(()) }
     }
 
     /// Sees to it that the mesh is there, and the pods on the nodes.

@@ -52,10 +52,10 @@ impl Suite {
             let ended = report::Ended { name, about, seen, failure, took };
             report::print(&ended);
             all.push(ended);
-            if dirty && self.keep {
-                break;
-            }
             if dirty && self.on == On::Lab {
+                if self.keep {
+                    break; // what is to be looked at is left as it is
+                }
                 shared = None; // a fresh lab for the next one: a failure must not spread
             }
         }

@@ -67,15 +67,14 @@ fn exchange(socket: &Path, request: &str) -> Result<Vec<u8>, Silence> {
     let mut stream = connect(socket).map_err(Silence::Absent)?;
     let timeouts = [stream.set_write_timeout(Some(ANSWER_DEADLINE)), stream.set_read_timeout(Some(ANSWER_DEADLINE))];
     timeouts.into_iter().collect::<io::Result<()>>().map_err(Silence::Mute)?;
-    let head = format!(
-        "POST /cmdadd HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+    // In one write: who answers before it has read all, and leaves, is heard all the same.
+    let whole = format!(
+        "POST /cmdadd HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{request}",
         request.len()
     );
     let mut answer = Vec::new();
-    let heard = stream
-        .write_all(head.as_bytes())
-        .and_then(|()| stream.write_all(request.as_bytes()))
-        .and_then(|()| (&mut stream).take(ANSWER_BYTES_MAX).read_to_end(&mut answer));
+    let heard =
+        stream.write_all(whole.as_bytes()).and_then(|()| (&mut stream).take(ANSWER_BYTES_MAX).read_to_end(&mut answer));
     match heard {
         Ok(_) if answer.is_empty() => Err(Silence::Absent(io::ErrorKind::UnexpectedEof.into())),
         Ok(_) => Ok(answer),

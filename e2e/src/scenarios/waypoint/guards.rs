@@ -241,19 +241,17 @@ apiVersion: v1
 kind: Service
 metadata: { name: authorizer, namespace: mall, labels: { istio.io/use-waypoint: none } }
 spec: { selector: { app: authorizer }, ports: [{ name: http, port: 80, targetPort: 8080 }] }
----
-apiVersion: v1
-kind: ConfigMap
-metadata: { name: istio, namespace: istio-system }
-data:
-  mesh: |
-    extensionProviders:
-      - name: door
-        envoyExtAuthzHttp:
-          service: authorizer.mall.svc.cluster.local
-          port: 80
-          timeout: 1s
-          headersToUpstreamOnAllow: [x-backend]
+";
+
+/// Who can be asked.
+const DOOR: &str = "
+extensionProviders:
+  - name: door
+    envoyExtAuthzHttp:
+      service: authorizer.mall.svc.cluster.local
+      port: 80
+      timeout: 1s
+      headersToUpstreamOnAllow: [x-backend]
 ";
 
 const ASKED: &str = "
@@ -270,6 +268,7 @@ spec:
 /// A policy that asks somebody else: yes, no, and no answer.
 fn asked(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     stage.apply(AUTHORIZER)?;
+    stage.mesh(DOOR)?;
     stage.ready(&["mall/authorizer"])?;
     stage.apply(ASKED)?;
     let door = "http://store.mall/door/x";
@@ -284,6 +283,7 @@ fn asked(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     let answer = ask(stage, GUEST, door, &[])?;
     ensure!(answer.status == 403, "an authorizer that does not answer closes: {answer:?}");
     stage.delete(ASKED)?;
+    stage.mesh("")?;
     stage.delete(AUTHORIZER)?;
     seen.push(
         "an external authorizer: yes passes, no and no answer are refused, other paths are not asked about".into(),

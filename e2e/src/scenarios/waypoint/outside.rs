@@ -12,16 +12,11 @@ const OUTSIDE: &str = "mall/outside";
 const TOLD: Duration = Duration::from_secs(20);
 
 const MESH: &str = "
-apiVersion: v1
-kind: ConfigMap
-metadata: { name: istio, namespace: istio-system }
-data:
-  mesh: |
-    extensionProviders:
-      - name: grpc-door
-        envoyExtAuthzGrpc: { service: outside.mall.svc.cluster.local, port: 9000, timeout: 2s }
-      - name: traces
-        opentelemetry: { service: outside.mall.svc.cluster.local, port: 9000 }
+extensionProviders:
+  - name: grpc-door
+    envoyExtAuthzGrpc: { service: outside.mall.svc.cluster.local, port: 9000, timeout: 2s }
+  - name: traces
+    opentelemetry: { service: outside.mall.svc.cluster.local, port: 9000 }
 ";
 
 const DOOR: &str = "
@@ -77,11 +72,11 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     super::open(stage)?;
     stage.apply(&server())?;
     stage.ready(&[OUTSIDE])?;
-    stage.apply(MESH)?;
+    stage.mesh(MESH)?;
     door(stage, seen)?;
     traces(stage, seen)?;
     limit(stage, seen)?;
-    stage.delete(MESH)
+    stage.mesh("")
 }
 
 fn get(stage: &Stage, path: &str, options: &[&str]) -> Result<Answer> {
@@ -111,7 +106,7 @@ fn door(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     let refused = get(stage, "/door/no", &[])?;
     ensure!((refused.status, refused.body.trim()) == (402, "pay first"), "refused in its own words: {refused:?}");
     ensure!(get(stage, "/else", &[])?.arrived()?.header("x-door") == "-", "nobody is asked about other paths");
-    stage.apply(&MESH.replacen("port: 9000", "port: many", 1))?;
+    stage.mesh(&MESH.replacen("port: 9000", "port: many", 1))?;
     let mistake = "data.mesh.extensionProviders[0].envoyExtAuthzGrpc.port";
     stage.wait("the mistake in the mesh's configuration is told", TOLD, |stage| {
         Ok(stage.told("problems")?.contains(mistake) || stage.told("status")?.contains(mistake))
@@ -121,7 +116,7 @@ fn door(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
         still.status == 200 && still.arrived()?.header("x-door") == "open",
         "the last good version stays: {still:?}"
     );
-    stage.apply(MESH)?;
+    stage.mesh(MESH)?;
     seen.push(format!("ConfigMap istio: {mistake}; the last good version stays"));
     stage.delete(DOOR)?;
     seen.push(
@@ -166,8 +161,9 @@ fn traces(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
 
 /// What the configuration of the mesh says of traces holds without a Telemetry, which may say otherwise.
 fn by_default(stage: &mut Stage) -> Result<()> {
-    let said = "    enableTracing: true\n    defaultProviders: { tracing: [traces] }\n    defaultConfig: { tracing: { sampling: 100 } }\n";
-    stage.apply(&format!("{}{said}", MESH.trim_end_matches(' ')))?;
+    let said =
+        "enableTracing: true\ndefaultProviders: { tracing: [traces] }\ndefaultConfig: { tracing: { sampling: 100 } }\n";
+    stage.mesh(&format!("{MESH}{said}"))?;
     let before = asked(stage, "export")?.len();
     stage.wait("each request begins a trace, at 100 %", TOLD, |stage| {
         get(stage, "/by-default", &[])?;
@@ -198,7 +194,7 @@ spec:
         Ok(!told(stage, &ids[0])?)
     })?;
     stage.delete(silent)?;
-    stage.apply(MESH)
+    stage.mesh(MESH)
 }
 
 fn limit(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {

@@ -390,7 +390,8 @@ fn join(netns: &Netns, redirect: &Redirect) -> Result<io::Result<()>, RedirectEr
     redirect::let_go(netns)?;
     let adopted = conntrack::adopt(netns);
     redirect::apply(netns, redirect)?;
-    Ok(adopted.and(conntrack::prune(netns)).map(drop))
+    let pruned = conntrack::prune(netns);
+    Ok(adopted.and(pruned).map(drop))
 }
 
 /// Opens a namespace and sees that it is that of the pod with these addresses.
