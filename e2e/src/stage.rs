@@ -1,6 +1,7 @@
 //! What scenarios ask of a running mesh, whether it is the lab's or a cluster's. A wait has a condition and a
 //! deadline.
 
+mod age;
 mod mesh;
 mod pages;
 mod programs;

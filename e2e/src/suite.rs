@@ -52,6 +52,9 @@ impl Suite {
             let ended = report::Ended { name, about, seen, failure, took };
             report::print(&ended);
             all.push(ended);
+            if dirty && self.on != On::Lab && shared.is_none() {
+                break; // there is no cluster, and there will be none for the next one
+            }
             if dirty && self.on == On::Lab {
                 if self.keep {
                     break; // what is to be looked at is left as it is

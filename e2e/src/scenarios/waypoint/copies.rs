@@ -2,7 +2,7 @@
 
 use super::{Answer, CLIENT, ask, counts};
 use crate::{apps::requests, stage::Stage};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 
 const V1: &str = "mall/store-v1";
@@ -93,10 +93,11 @@ fn mirror(stage: &mut Stage, seen: &mut Vec<String>, what: &str, objects: &str, 
     ensure!(report.status(200) == REQUESTS, "the caller sees nothing of the mirror: {report:?}");
     ensure!(counts(stage, V1)?.total == REQUESTS, "each request goes to its backend once");
     let mut copies = 0;
-    stage.wait(&format!("{fewest} to {most} copies arrive"), super::RULES_DEADLINE, |stage| {
+    let waited = stage.wait("the copies arrive", super::RULES_DEADLINE, |stage| {
         copies += counts(stage, V2)?.total;
         Ok(copies >= fewest)
-    })?;
+    });
+    waited.with_context(|| format!("{what}: {copies} copies of {REQUESTS} requests, not {fewest} to {most}"))?;
     ensure!(copies <= most, "{what}: {copies} copies of {REQUESTS} requests");
     super::set_mode(stage, V2, "good")?;
     stage.delete(objects)?;

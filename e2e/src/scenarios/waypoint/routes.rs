@@ -78,7 +78,7 @@ fn run(stage: &mut Stage, seen: &mut Vec<String>, cases: &[&[Case]], host: &str)
     let (mut requests, mut wrong) = (0, Vec::new());
     for case in &cases {
         let objects = case.objects();
-        stage.apply(&objects).with_context(|| case.name)?;
+        stage.apply_by_age(&objects).with_context(|| case.name)?;
         for (options, path, expected) in case.asks {
             let mut last = String::new();
             let waited = stage.wait("it is as expected", PATIENCE, |stage| {
