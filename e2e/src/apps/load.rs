@@ -37,6 +37,9 @@ pub struct Options {
     /// Path of the request.
     #[arg(long, default_value = "/")]
     pub path: String,
+    /// It ends early when this file is there.
+    #[arg(long)]
+    pub until: Option<std::path::PathBuf>,
     /// A file that is written when the first connection was answered.
     #[arg(long)]
     pub ready_file: Option<std::path::PathBuf>,
@@ -83,6 +86,9 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     let start = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..total {
+        if options.until.as_ref().is_some_and(|file| file.exists()) {
+            break;
+        }
         let due = start + Duration::from_secs_f64(n as f64 / options.rate);
         tokio::time::sleep_until(due.into()).await;
         let Ok(slot) = slots.clone().try_acquire_owned() else {
