@@ -1,0 +1,222 @@
+//! A thousand node proxies in one process, and a mesh that changes: how long until the last of them has heard of it.
+//!
+//! The change is made here, in a file that the control plane reads, so that one clock times both ends.
+
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::Args;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use testkit::{
+    audience::{Listener, Versions},
+    authority::Place,
+    tokens::{Holder, Signer, claims},
+};
+use tokio::{sync::mpsc, task::JoinSet};
+
+/// So many connect at once: each is told everything first, which is held in memory until it is read.
+const OPENING_MAX: usize = 8;
+/// So many connect again at the same moment: what each says that it knows is 10 MB in the largest mesh.
+const AGAIN_MAX: usize = 64;
+/// How often the file to wait for is looked for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// A change that is not everywhere by then never will be.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What to do.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The control plane: `https://host:port`.
+    pub address: String,
+    /// The directory of its state, with its roots and its key for tokens.
+    #[arg(long)]
+    pub state: PathBuf,
+    /// The directory that it reads.
+    #[arg(long)]
+    pub config: PathBuf,
+    /// How many proxies.
+    #[arg(long, default_value_t = 1000)]
+    pub proxies: usize,
+    /// How many changes, one after the other.
+    #[arg(long, default_value_t = 100)]
+    pub changes: usize,
+    /// Have all connect again at once, with what they know.
+    #[arg(long)]
+    pub reconnect: bool,
+    /// A file that is created when all are connected and know everything.
+    #[arg(long)]
+    pub ready_file: PathBuf,
+    /// A file whose coming is waited for before the first change.
+    #[arg(long)]
+    pub go_file: PathBuf,
+}
+
+/// What happened.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// Bytes of everything, as one proxy is told it.
+    pub all_bytes: usize,
+    /// From each change until the last proxy had heard of it, in milliseconds.
+    pub last_ms: Vec<f64>,
+    /// Until half of them had.
+    pub median_ms: Vec<f64>,
+    /// Until all had connected again and had an answer, in seconds.
+    pub again_seconds: Option<f64>,
+    /// Bytes that all of them were told then.
+    pub again_bytes: usize,
+}
+
+/// Connects, changes, and reports.
+pub async fn run(options: Options) -> Result<Report> {
+    let read = |name: &str| {
+        let path = options.state.join(name);
+        std::fs::read_to_string(&path).with_context(|| path.display().to_string())
+    };
+    let place = Place { address: options.address.clone(), roots: read("root-cert.pem")? };
+    let proxy = Holder {
+        namespace: "istio-system",
+        pod: "ztunnel-1",
+        uid: "uid-ztunnel-1",
+        account: "ztunnel",
+        node: "node1",
+        neighbour: None,
+    };
+    let token = Signer::new(&read("token-key.pem")?).sign(&claims(&proxy));
+    let nothing = Arc::new(Versions::new());
+    let mut report = Report::default();
+
+    // What is there, and in which versions, is asked of the first: all are told the same.
+    let (first, bytes, known) = synced(&place, &token, &nothing, true).await?;
+    report.all_bytes = bytes;
+    let opening = (1..options.proxies).map(|_| synced(&place, &token, &nothing, false));
+    let opened = stream::iter(opening).buffer_unordered(OPENING_MAX).map_ok(|(listener, ..)| listener);
+    let mut opened: Vec<Listener> = opened.try_collect().await?;
+    opened.push(first);
+    let (heard, mut hearing) = mpsc::unbounded_channel();
+    let mut tasks = JoinSet::new();
+    for listener in opened {
+        tasks.spawn(listen(listener, heard.clone()));
+    }
+    std::fs::write(&options.ready_file, "ready")?;
+    while !options.go_file.exists() {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    for number in 0..options.changes {
+        let changed = Instant::now();
+        change(&options.config, number)?;
+        let mut times = Vec::with_capacity(options.proxies);
+        while times.len() < options.proxies {
+            let at: Instant = tokio::time::timeout(DEADLINE, hearing.recv())
+                .await
+                .with_context(|| format!("change {number}: only {} proxies heard of it", times.len()))?
+                .context("no proxy listens any more")?;
+            times.push((at - changed).as_secs_f64() * 1e3);
+        }
+        times.sort_by(f64::total_cmp);
+        report.median_ms.push(times[times.len() / 2]);
+        report.last_ms.push(times[times.len() - 1]);
+    }
+    std::fs::write(options.go_file.with_added_extension("done"), "done")?;
+    tasks.shutdown().await;
+    if options.reconnect {
+        // The changes were all of one workload.
+        let (known, began) = (Arc::new(known), Instant::now());
+        let opening = (0..options.proxies).map(|_| synced(&place, &token, &known, false));
+        let mut all = stream::iter(opening).buffer_unordered(AGAIN_MAX);
+        let mut open = Vec::new();
+        while let Some((listener, bytes, _)) = all.try_next().await? {
+            report.again_bytes += bytes;
+            open.push(listener);
+        }
+        report.again_seconds = Some(began.elapsed().as_secs_f64());
+    }
+    Ok(report)
+}
+
+/// One that has connected and was told all that there is; with the versions, if they are wanted.
+async fn synced(
+    place: &Place,
+    token: &str,
+    known: &Arc<Versions>,
+    wanted: bool,
+) -> Result<(Listener, usize, Versions)> {
+    let mut listener = Listener::open(place, token, "ztunnel-1", known).await.map_err(|error| anyhow!(error))?;
+    let (mut bytes, mut versions, mut kinds) = (0, Versions::new(), 0);
+    while kinds < 2 {
+        let told = listener.next().await.map_err(|error| anyhow!(error))?;
+        kinds += 1;
+        bytes += told.bytes();
+        if wanted && told.is_address() {
+            versions = told.versions();
+        }
+    }
+    Ok((listener, bytes, versions))
+}
+
+async fn listen(mut listener: Listener, heard: mpsc::UnboundedSender<Instant>) -> Result<()> {
+    loop {
+        let told = listener.next().await.map_err(|error| anyhow!(error))?;
+        if told.names(MOVING) {
+            heard.send(Instant::now())?;
+        }
+    }
+}
+
+/// The name of the workload that changes.
+const MOVING: &str = "Kubernetes//Pod/bench/moving";
+
+/// Moves the workload to another address: a file that is replaced whole, as kubelet and the lab do.
+fn change(config: &Path, number: usize) -> Result<()> {
+    let address = std::net::Ipv4Addr::from(0x0b00_0000 + number as u32 % 0xff_ffff);
+    let (path, fresh) = (config.join("moving.yaml"), config.join(".moving.tmp"));
+    std::fs::write(&fresh, pod("bench", "moving", "default", "moving", &address.to_string()))?;
+    Ok(std::fs::rename(fresh, path)?)
+}
+
+/// Pods in one file take this many; more files are read side by side no faster.
+const PODS_PER_FILE: usize = 1000;
+
+/// Writes a mesh of so many pods for a control plane to read, ten of them to a service, with the proxy that listens.
+pub fn write_mesh(config: &Path, pods: usize) -> Result<()> {
+    std::fs::create_dir_all(config)?;
+    std::fs::write(config.join("proxy.yaml"), pod("istio-system", "ztunnel-1", "ztunnel", "ztunnel", "10.255.0.1"))?;
+    for first in (0..pods).step_by(PODS_PER_FILE) {
+        let mut text = String::new();
+        for n in first..pods.min(first + PODS_PER_FILE) {
+            let address = std::net::Ipv4Addr::from(0x0a00_0000 + n as u32);
+            text.push_str(&pod(
+                "bench",
+                &format!("pod-{n}"),
+                "default",
+                &format!("app-{}", n / 10),
+                &address.to_string(),
+            ));
+            if n % 10 == 0 {
+                let app = n / 10;
+                let _ = writeln!(
+                    text,
+                    "---\napiVersion: v1\nkind: Service\nmetadata: {{ name: app-{app}, namespace: bench }}\n\
+                     spec: {{ clusterIP: {}, selector: {{ app: app-{app} }}, ports: [{{ port: 80, targetPort: 8080 }}] }}",
+                    std::net::Ipv4Addr::from(0x0c00_0000 + app as u32)
+                );
+            }
+        }
+        std::fs::write(config.join(format!("pods-{first}.yaml")), text)?;
+    }
+    change(config, 0xff_fffe)
+}
+
+/// A pod that runs.
+fn pod(namespace: &str, name: &str, account: &str, app: &str, address: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{ name: {name}, namespace: {namespace}, uid: uid-{name}, \
+         labels: {{ app: \"{app}\" }} }}\nspec: {{ nodeName: node1, serviceAccountName: {account}, \
+         containers: [{{ name: app }}] }}\n\
+         status: {{ phase: Running, podIP: {address}, conditions: [{{ type: Ready, status: \"True\" }}] }}\n"
+    )
+}
