@@ -215,6 +215,7 @@ impl Fact {
             Self::TrafficPolicy(it) => &it.refused,
             Self::MeshConfig(it) => &it.refused,
             Self::BackendTrafficPolicy(it) => &it.refused,
+            Self::Gateway(it) => &it.refused,
             Self::Otherwise(fact) => fact.refused(),
             _ => &[],
         }

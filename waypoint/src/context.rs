@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chassis::drain::Signal;
 use hbone::head::{Baggage, TraceParent};
@@ -118,6 +118,11 @@ pub struct Call {
 /// A random number, and nothing that anybody could not guess at.
 pub fn dice() -> u64 {
     rand::random()
+}
+
+/// Seconds since 1970.
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// A throw of a die with a million faces.

@@ -53,8 +53,8 @@ pub const STREAM_IDLE: Duration = Duration::from_secs(300);
 pub const CONNECTION_AGE_MAX: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(30));
 /// Requests after which a caller's HTTP connection ends for the same reason, so that a busy caller's
 /// requests are shared too, however few connections it has. A new connection in a tunnel that is open costs
-/// about as much as three requests, so this is less than a hundredth.
-pub const SHARE_REQUESTS: u32 = 500;
+/// about as much as three requests, so this is about a hundredth.
+pub const SHARE_REQUESTS: u32 = 250;
 /// But not before it is so old: a caller of 10,000 requests a second on one connection makes one a second.
 pub const SHARE_AGE: Duration = Duration::from_secs(1);
 /// How long a connection to be ended for its age may finish what runs on it.
@@ -107,3 +107,8 @@ pub const FIRST_TUNNEL: Duration = Duration::from_secs(1);
 pub const LAST_REQUEST: Duration = Duration::from_secs(5);
 /// How long connections are still taken in a drain: callers hear of it within a second or so.
 pub const LISTEN_ON: Duration = Duration::from_secs(2);
+/// How long a WebSocket waits for an HTTP/2 endpoint to say whether it takes them (it says so first of all, so
+/// one round trip, and a busy peer) before it is asked in HTTP/1.1 instead.
+pub const SETTINGS_WAIT: Duration = Duration::from_secs(1);
+/// The pause between two looks whether they have come, while somebody waits for them.
+pub const SETTINGS_LOOK: Duration = Duration::from_millis(5);

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use mesh::route::compile::Hit;
 use mesh::route::http::Destination;
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::answer::{Answer, Reply, Teller, grpc_status};
 use crate::body::{Coming, Passage, Source};
-use crate::context::{Call, Core, dice};
+use crate::context::{Call, Core, dice, unix_seconds};
 use crate::phase::again::{self, Body};
 use crate::phase::attempt::{self, Errand, Forwarded};
 use crate::phase::back::Back;
@@ -28,6 +28,7 @@ use crate::phase::{Exchange, admit, ask, fault, limited, mirror, refusal, route,
 use crate::report::{Flag, Flags, Outcome, Protocol, Security, details};
 use crate::rules::Prepared;
 use crate::serve::form::{self, BadForm, Wanted};
+use crate::serve::switch::Switch;
 use crate::target::Target;
 use crate::trace::{self, Chance};
 use crate::upstream::cluster::{Cluster, ClusterKey, Hosts};
@@ -48,12 +49,15 @@ pub async fn serve_request(request: Request<Incoming>, call: &Arc<Call>, core: &
     let passage = Arc::new(Passage::default());
     let outcome = beginning(&parts, call);
     let teller = Box::new(Teller::new(outcome, core.clone(), rules.clone(), passage.clone(), Instant::now()));
-    let (grpc, method) = (form::is_grpc(&parts.headers), parts.method.clone());
-    let wanted = match read(&mut parts, call) {
+    let caller = Caller::of(&parts);
+    let grpc = form::is_grpc(&parts.headers) && caller.method != Method::CONNECT;
+    let (wanted, upgrade) = match read(&mut parts, call) {
         Ok(read) => read,
-        Err(bad) => return own(bad_form(&bad), Back::default(), teller, grpc, &method),
+        Err(bad) => {
+            caller.decline(parts.extensions.remove());
+            return own(bad_form(&bad), Back::default(), teller, grpc, &caller);
+        }
     };
-    let (wanted, upgrade) = wanted;
     let mut exchange = Exchange {
         core: core.clone(),
         call: call.clone(),
@@ -76,10 +80,44 @@ pub async fn serve_request(request: Request<Incoming>, call: &Arc<Call>, core: &
     let result = phases(&mut exchange, &rules, body).await;
     let Exchange { back, teller, upgrade, .. } = exchange;
     match result {
-        Err(reply) => own(reply, back, teller, grpc, &method),
-        Ok(forwarded) => {
-            let caller = upgrade.map(|(_, caller)| caller);
-            passed_on(*forwarded, back, teller, caller, core, &method)
+        Err(reply) => {
+            caller.decline(upgrade.map(|(_, near)| near));
+            own(reply, back, teller, grpc, &caller)
+        }
+        Ok(forwarded) => passed_on(*forwarded, back, teller, upgrade, core, &caller),
+    }
+}
+
+/// What an answer depends on: how it was asked for.
+struct Caller {
+    /// As it came, so that an extended CONNECT is one.
+    method: Method,
+    version: Version,
+}
+
+impl Caller {
+    fn of(parts: &Parts) -> Self {
+        Self { method: parts.method.clone(), version: parts.version }
+    }
+
+    /// Of HTTP/1 the connection itself was asked for.
+    fn decline(&self, near: Option<hyper::upgrade::OnUpgrade>) {
+        if let Some(near) = near.filter(|_| self.version <= Version::HTTP_11) {
+            upgrade::decline(near);
+        }
+    }
+
+    /// What came of a CONNECT that nobody has agreed to: success would mean that somebody has. What its caller has
+    /// sent behind it must not be taken for requests.
+    fn no_agreement(&self, status: &mut StatusCode, headers: &mut HeaderMap) {
+        if self.method != Method::CONNECT {
+            return;
+        }
+        if status.is_success() || *status == StatusCode::SWITCHING_PROTOCOLS {
+            *status = StatusCode::BAD_GATEWAY;
+        }
+        if self.version <= Version::HTTP_11 {
+            headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
 }
@@ -136,17 +174,23 @@ fn beginning(parts: &Parts, call: &Call) -> Outcome {
     outcome
 }
 
-type Read = (Wanted, Option<(HeaderValue, hyper::upgrade::OnUpgrade)>);
+type Upgrade = (Switch, hyper::upgrade::OnUpgrade);
+type Read = (Wanted, Option<Upgrade>);
 
 /// Reads what is asked for, and leaves of the headers what may go on.
 fn read(parts: &mut Parts, call: &Call) -> Result<Read, BadForm> {
+    let connect = Switch::of_connect(parts)?;
     let default_host = call.target.service().map_or("", |service| &service.hostname);
     let wanted = Wanted::of(parts, default_host)?;
-    let upgrade = form::strip_hop_by_hop(&mut parts.headers).filter(|_| parts.version == Version::HTTP_11);
+    let websocket = form::strip_hop_by_hop(&mut parts.headers) && parts.version == Version::HTTP_11;
+    let switch = connect.or_else(|| websocket.then_some(Switch::WebSocket));
     parts.headers.remove(http::header::HOST);
     form::sanitise(&mut parts.headers, call.from);
-    let upgrade = upgrade.and_then(|kind| Some((kind, parts.extensions.remove::<hyper::upgrade::OnUpgrade>()?)));
-    Ok((wanted, upgrade))
+    let upgrade = switch.and_then(|switch| Some((switch, parts.extensions.remove::<hyper::upgrade::OnUpgrade>()?)));
+    match upgrade {
+        None if connect.is_some() => Err(BadForm::Connect),
+        upgrade => Ok((wanted, upgrade)),
+    }
 }
 
 fn bad_form(bad: &BadForm) -> Reply {
@@ -165,7 +209,8 @@ fn prepare<'r>(exchange: &mut Exchange, hit: Option<&Hit<'r>>, body: Coming) -> 
     };
     let head = exchange.head();
     let hash = key.and_then(|key| key.of(&head));
-    let session = hit.and_then(|hit| hit.rule.session.as_ref()).and_then(|session| session.asked(&head));
+    let session =
+        hit.and_then(|hit| hit.rule.session.as_ref()).and_then(|session| session.asked(&head, unix_seconds()));
     let hash = match (key, hash) {
         (Some(key), None) => {
             let value = format!("{:016x}", dice());
@@ -239,13 +284,17 @@ fn sent(exchange: &mut Exchange, hit: Option<&Hit<'_>>) -> Sent {
             exchange.headers.insert(CLIENT_CERT, value);
         }
     }
+    let upgrade = exchange.upgrade.as_ref().map(|(switch, _)| *switch);
+    if let Some(switch) = upgrade {
+        switch.complete(exchange.version, &mut exchange.headers, rand::random());
+    }
     Sent {
         method: exchange.wanted.method.clone(),
-        authority: authority.unwrap_or_else(|| exchange.wanted.authority.clone()),
+        authority: authority.map_or_else(|| exchange.wanted.authority.clone(), |host| exchange.wanted.with_port(&host)),
         path: path.unwrap_or_else(|| exchange.wanted.path.clone()),
         query: exchange.wanted.query.clone(),
         headers: exchange.headers.clone(),
-        upgrade: exchange.upgrade.as_ref().map(|(kind, _)| kind.clone()),
+        upgrade,
         tls: false,
     }
 }
@@ -254,14 +303,14 @@ fn sent(exchange: &mut Exchange, hit: Option<&Hit<'_>>) -> Sent {
 fn begin_session(exchange: &mut Exchange, hit: Option<&Hit<'_>>, forwarded: &Forwarded) {
     let Some(session) = hit.and_then(|hit| hit.rule.session.as_ref()) else { return };
     let uid = &*forwarded.host.uid;
-    if session.asked(&exchange.head()).as_deref() != Some(uid) {
-        let (name, value) = session.begun(uid);
+    if session.asked(&exchange.head(), unix_seconds()).as_deref() != Some(uid) {
+        let (name, value) = session.begun(uid, unix_seconds());
         exchange.back.add(name, &value);
     }
 }
 
 /// An answer of our own.
-fn own(reply: Reply, back: Back, mut teller: Box<Teller>, grpc: bool, method: &Method) -> Response<Answer> {
+fn own(reply: Reply, back: Back, mut teller: Box<Teller>, grpc: bool, caller: &Caller) -> Response<Answer> {
     let outcome = teller.outcome();
     add_flags(outcome, reply.flags);
     outcome.details = reply.details.clone();
@@ -269,10 +318,11 @@ fn own(reply: Reply, back: Back, mut teller: Box<Teller>, grpc: bool, method: &M
     let (response, grpc_status) = reply.into_response(grpc);
     let (mut parts, body) = response.into_parts();
     back.apply(&mut parts.headers);
+    caller.no_agreement(&mut parts.status, &mut parts.headers);
     outcome.status = parts.status.as_u16();
     outcome.grpc_status = grpc_status;
     let answer = Answer::whole(body, teller);
-    let answer = if *method == Method::HEAD { answer.without_body() } else { answer };
+    let answer = if caller.method == Method::HEAD { answer.without_body() } else { answer };
     Response::from_parts(parts, answer)
 }
 
@@ -287,20 +337,37 @@ fn passed_on(
     forwarded: Forwarded,
     back: Back,
     mut teller: Box<Teller>,
-    caller: Option<hyper::upgrade::OnUpgrade>,
+    upgrade: Option<Upgrade>,
     core: &Core,
-    method: &Method,
+    caller: &Caller,
 ) -> Response<Answer> {
     let (mut parts, received) = forwarded.response.into_parts();
-    let kind = parts.headers.get(http::header::UPGRADE).cloned();
     form::strip_hop_by_hop(&mut parts.headers);
     let outcome = teller.outcome();
     if let Some(time) = outcome.upstream_time {
         parts.headers.insert(SERVICE_TIME, HeaderValue::from(time.as_millis() as u64));
     }
     back.apply(&mut parts.headers);
-    outcome.status = parts.status.as_u16();
+    let (spoken, asked) = (parts.version, forwarded.key.as_ref());
+    let mut agreed = None;
+    match (forwarded.upgraded, upgrade) {
+        (Some(far), Some((switch, near)))
+            if switch.tell(caller.version, spoken, asked, &mut parts.status, &mut parts.headers) =>
+        {
+            agreed = Some((near, far));
+        }
+        (_, upgrade) => caller.decline(upgrade.map(|(_, near)| near)),
+    }
     outcome.details = details::VIA_UPSTREAM.into();
+    if agreed.is_none() {
+        let before = parts.status;
+        caller.no_agreement(&mut parts.status, &mut parts.headers);
+        if before != parts.status {
+            outcome.flags.add(Flag::UpstreamProtocolError);
+            outcome.details = details::PROTOCOL_ERROR.into();
+        }
+    }
+    outcome.status = parts.status.as_u16();
     outcome.grpc_status = grpc_status(&parts.headers);
     let head: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     outcome.response_head_bytes = head as u64;
@@ -308,16 +375,12 @@ fn passed_on(
         teller.hold(held);
     }
     parts.version = Version::HTTP_11;
-    if let (Some(endpoint), Some(caller)) = (forwarded.upgraded, caller) {
-        if let Some(kind) = kind {
-            parts.headers.insert(http::header::UPGRADE, kind);
-            parts.headers.insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
-        }
-        upgrade::relay(caller, endpoint, teller, core);
+    if let Some((near, far)) = agreed {
+        upgrade::relay(near, far, teller, core);
         return Response::from_parts(parts, Answer::nothing());
     }
     teller.limit(forwarded.idle, forwarded.until);
     let answer = Answer::received(received, teller);
-    let answer = if *method == Method::HEAD { answer.without_body() } else { answer };
+    let answer = if caller.method == Method::HEAD { answer.without_body() } else { answer };
     Response::from_parts(parts, answer)
 }

@@ -3,6 +3,8 @@
 //! Policies that ask about requests never let such a connection in, and keep it out where they refuse.
 //! It is judged again whenever policy changes, and broken off when it would not come in any more.
 
+mod worn;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,7 +14,7 @@ use hbone::accept::Request;
 use hbone::relay::{Meter, RelayEnd, Side, Tcp, relay};
 use http::StatusCode;
 use mesh::authz::{self, GuardReason};
-use mesh::route::{Destination, stream};
+use mesh::route::{Destination, stream, traffic::Pool};
 use mesh::{Str, View};
 use tokio::io::copy_bidirectional;
 use tokio::time::Instant;
@@ -33,6 +35,7 @@ use crate::upstream::connect::{Raw, Told};
 use crate::upstream::failure::{ConnectFailure, TryFailure};
 use crate::upstream::hosts::Host;
 use crate::upstream::origination::Io;
+use crate::upstream::proxy_protocol::Ends;
 
 /// Endpoints that are tried before a caller is told that nobody is there. Nothing was sent by then.
 const ENDPOINTS_MAX: usize = 3;
@@ -103,6 +106,7 @@ fn status(refused: &Refused) -> StatusCode {
 struct Begun {
     far: Io,
     tracked: Tracked,
+    pool: Pool,
     _place: crate::budget::Permit,
 }
 
@@ -119,8 +123,8 @@ async fn begin(call: &Arc<Call>, core: &Core, name: Option<Str>, told: &mut Tell
     let (cluster, hosts) = destination(call, core, &view, &rules, name.as_deref())?;
     told.outcome.cluster = cluster.name.replace("|http", "|tcp").into();
     let place = cluster.breakers.connect(&hosts.most).ok_or(TryFailure::Overflow("connections"))?;
-    let far = reach(core, &cluster, &hosts, name.as_deref(), told).await?;
-    Ok(Begun { far, tracked, _place: place })
+    let far = reach(core, call, (&cluster, &hosts), name.as_deref(), told).await?;
+    Ok(Begun { far, tracked, pool: hosts.traffic.pool, _place: place })
 }
 
 /// Whether policies let it in, and if not, why.
@@ -186,8 +190,8 @@ fn routed(call: &Call, rules: &Prepared, port: u16, name: Option<&str>) -> Resul
 /// Connects to an endpoint, and to another one if that fails.
 async fn reach(
     core: &Core,
-    cluster: &Arc<Cluster>,
-    hosts: &Arc<Hosts>,
+    call: &Call,
+    (cluster, hosts): (&Arc<Cluster>, &Arc<Hosts>),
     name: Option<&str>,
     told: &mut Telling,
 ) -> Result<Io, TryFailure> {
@@ -200,7 +204,7 @@ async fn reach(
         let Some(host) = choose(hosts, &wish, &mut dice).filter(|host| !avoid.contains(&host.uid)) else { break };
         told.chose(host);
         let began = Instant::now();
-        match connect(core, hosts, host, name, &told.told).await {
+        match connect(core, call, (hosts, host), name, &told.told).await {
             Ok(far) => {
                 host.load.answered(began.elapsed(), now);
                 cluster.heard(hosts, host, Heard::Status(200), now);
@@ -219,12 +223,12 @@ async fn reach(
 
 async fn connect(
     core: &Core,
-    hosts: &Hosts,
-    host: &Host,
+    call: &Call,
+    (hosts, host): (&Hosts, &Host),
     name: Option<&str>,
     told: &Told,
 ) -> Result<Io, ConnectFailure> {
-    let raw = core.upstream.connect(&host.place, told, hosts.traffic.pool.connect_timeout, dice()).await?;
+    let raw = core.upstream.reach(hosts, host, Some(Ends::of(call)), told, dice()).await?;
     match &hosts.origination {
         None => Ok(Io::Raw(raw)),
         Some(origination) => origination.begin(raw, name.unwrap_or(&hosts.service.hostname), None).await,
@@ -237,21 +241,22 @@ async fn run(near: Rewound, begun: Begun, mut told: Telling, core: &Core) {
     let open = core.waypoint.reporter.opened(&told.outcome, &told.rules.telling, meter.clone());
     let mut signal = core.waypoint.signal.clone();
     let broken = begun.tracked.broken();
-    // The end of the drain drops both ends, which resets them.
+    // The end of the drain, and of its time, drops both ends, which resets them.
     let end = tokio::select! {
-        end = moved(near, begun.far, &meter, broken) => Some(end),
-        () = signal.over() => None,
+        end = moved(near, begun.far, &meter, broken) => Ok(end),
+        why = worn::out(&meter, &begun.pool) => Err(why),
+        () = signal.over() => Err("the time to drain is over"),
     };
     match end {
-        Some(RelayEnd::Closed { .. }) => {}
-        Some(RelayEnd::Broken { by, error }) => told.broken(by, &error),
-        Some(RelayEnd::Cancelled) => {
+        Ok(RelayEnd::Closed { .. }) => {}
+        Ok(RelayEnd::Broken { by, error }) => told.broken(by, &error),
+        Ok(RelayEnd::Cancelled) => {
             told.outcome.flags.add(Flag::LocalReset);
             told.outcome.termination = Some("connection closed due to policy change".into());
         }
-        None => {
+        Err(why) => {
             told.outcome.flags.add(Flag::LocalReset);
-            told.outcome.termination = Some("connection closed because the time to drain is over".into());
+            told.outcome.termination = Some(format!("connection closed because {why}").into());
         }
     }
     told.outcome.received_bytes = meter.sent.load(Relaxed);
@@ -264,17 +269,16 @@ async fn moved(mut near: Rewound, far: Io, meter: &Meter, broken: &tokio_util::s
     match far {
         Io::Raw(Raw::Tunnel(tunnel)) => relay(near, *tunnel, meter, broken).await,
         Io::Raw(Raw::Tcp(tcp)) => relay(near, Tcp::from(tcp), meter, broken).await,
-        Io::Tls(mut tls) => tokio::select! {
-            () = broken.cancelled() => RelayEnd::Cancelled,
-            moved = copy_bidirectional(&mut near, &mut *tls) => match moved {
-                Ok((sent, received)) => {
-                    meter.sent.fetch_add(sent, Relaxed);
-                    meter.received.fetch_add(received, Relaxed);
-                    RelayEnd::Closed { first: Side::Downstream }
-                }
-                Err(error) => RelayEnd::Broken { by: Side::Upstream, error },
-            },
-        },
+        Io::Tls(mut tls) => {
+            let mut counted = worn::Counted::of(&mut near, meter);
+            tokio::select! {
+                () = broken.cancelled() => RelayEnd::Cancelled,
+                moved = copy_bidirectional(&mut counted, &mut *tls) => match moved {
+                    Ok(_) => RelayEnd::Closed { first: Side::Downstream },
+                    Err(error) => RelayEnd::Broken { by: Side::Upstream, error },
+                },
+            }
+        }
     }
 }
 

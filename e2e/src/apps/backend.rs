@@ -2,15 +2,20 @@
 //!
 //! Every answer names the backend in `x-backend` and, but for the paths below, describes the request
 //! as JSON. How it behaves is set by `/_/mode?…`: `good`, `status=503`, `delay_ms=200`, `drop`
-//! (the connection ends without an answer), `fail_first=2` (the next two requests get 503), `refuse_ms=1500` (nobody listens for so long).
+//! (the connection ends without an answer), `fail_first=2` (the next two requests get 503), `refuse_ms=1500` (nobody listens for so long),
+//! `flip=7&slow_ms=50` (each request meets a state of its own, see [`flip`]).
 //! `/_/counts` tells what was asked, by method and by the header `x-call`; `/_/take` does too, and begins anew.
 //!
 //! `/bytes/N` answers N bytes; `/sink` says how many it was sent; `/trailers` ends with a trailer;
-//! `/ws` upgrades and echoes; `/status/N` answers N; `/slow/N` waits N milliseconds.
+//! `/ws` upgrades and echoes, and so does CONNECT (see [`switch`]); `/status/N` answers N; `/slow/N` waits N milliseconds.
+
+mod flip;
+mod switch;
 
 use anyhow::Result;
 use bytes::Bytes;
 use clap::Args;
+use flip::State;
 use futures_util::stream;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body::Frame;
@@ -35,6 +40,10 @@ const BACKLOG: u32 = 4096;
 const CALLS_MAX: usize = 100_000;
 /// One piece of a long answer.
 const PIECE_BYTES: usize = 64 * 1024;
+/// How long nobody listens after a request that met the state `Refused`.
+const REFUSED: Duration = Duration::from_millis(30);
+
+pub(crate) use switch::accept;
 
 /// What to do.
 #[derive(Debug, Args)]
@@ -66,6 +75,9 @@ pub struct Counts {
     pub methods: BTreeMap<String, u64>,
     /// Requests by their `x-call` header.
     pub calls: BTreeMap<String, u64>,
+    /// The states that calls met while it flipped, by their `x-call` header: `g`ood, `s`low, `5`03, `r`eset, `x` refused.
+    #[serde(default)]
+    pub states: BTreeMap<String, String>,
     /// Requests without an `x-request-id`: no waypoint has seen them.
     pub unnamed: u64,
     /// Connections that were accepted.
@@ -78,6 +90,10 @@ struct Mode {
     delay: Option<Duration>,
     dropped: bool,
     fail_first: u32,
+    /// The seed of the states.
+    flip: Option<u64>,
+    /// How late a slow answer is.
+    slow: Duration,
 }
 
 struct Backend {
@@ -118,12 +134,11 @@ pub async fn run(options: Options) -> Result<Report> {
 /// Accepts, but while it refuses.
 async fn listen(port: u16, backend: Arc<Backend>, http2: bool) -> Result<()> {
     let mut refuse = backend.refuse_until.subscribe();
+    let mut connections = tokio::task::JoinSet::new();
     loop {
         let until = *refuse.borrow_and_update();
         tokio::time::sleep_until(until.into()).await;
         let listener = bind(port)?;
-        // They end where it begins to refuse.
-        let mut connections = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
                 accepted = listener.accept() => {
@@ -134,6 +149,10 @@ async fn listen(port: u16, backend: Arc<Backend>, http2: bool) -> Result<()> {
                 }
                 _ = refuse.changed() => break,
             }
+        }
+        // They end where it begins to refuse, unless each request has a state of its own.
+        if backend.mode.lock().expect("no holder panics").flip.is_none() {
+            connections.abort_all();
         }
     }
 }
@@ -158,7 +177,8 @@ async fn connection(stream: TcpStream, backend: Arc<Backend>, http2: bool) {
     let io = TokioIo::new(stream);
     // The peer's errors are the scenario's business, not ours.
     let _end = if http2 {
-        hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder.enable_connect_protocol().serve_connection(io, service).await
     } else {
         hyper::server::conn::http1::Builder::new().serve_connection(io, service).with_upgrades().await
     };
@@ -189,13 +209,15 @@ async fn answer(backend: Arc<Backend>, request: Request<Incoming>) -> Result<Res
     if let Some(millis) = number("/slow/") {
         tokio::time::sleep(Duration::from_millis(millis)).await;
     }
+    if switch::is_asked_for(&request) {
+        return Ok(backend.finish(switch::agree(request), Full::default().boxed_unsync()));
+    }
     match path.as_str() {
         "/sink" => {
             let bytes = drain(request.into_body()).await;
             Ok(backend.said(Response::builder(), &bytes.to_string()))
         }
         "/trailers" => Ok(backend.trailers()),
-        "/ws" => Ok(backend.upgrade(request)),
         _ => Ok(backend.describe(request).await),
     }
 }
@@ -222,6 +244,23 @@ impl Backend {
         drop(counts);
         let mut mode = self.mode.lock().expect("no holder panics");
         let mut now = *mode;
+        if let Some(seed) = mode.flip {
+            let call = request.headers().get("x-call").and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let mut counts = self.counts.lock().expect("no holder panics");
+            let met = counts.states.entry(call.to_owned()).or_default();
+            let state = State::of(seed, call, met.len());
+            met.push(state.letter());
+            match state {
+                State::Good => {}
+                State::Slow => now.delay = Some(mode.slow),
+                State::Unavailable => now.status = Some(StatusCode::SERVICE_UNAVAILABLE),
+                State::Reset => now.dropped = true,
+                State::Refused => {
+                    now.dropped = true;
+                    self.refuse_until.send_replace(Instant::now() + REFUSED);
+                }
+            }
+        }
         if mode.fail_first > 0 {
             mode.fail_first -= 1;
             now.status = Some(StatusCode::SERVICE_UNAVAILABLE);
@@ -260,6 +299,8 @@ impl Backend {
                 "drop" => mode.dropped = true,
                 "status" => mode.status = Some(value.parse().ok()?),
                 "delay_ms" => mode.delay = Some(Duration::from_millis(value.parse().ok()?)),
+                "flip" => mode.flip = Some(value.parse().ok()?),
+                "slow_ms" => mode.slow = Duration::from_millis(value.parse().ok()?),
                 "fail_first" => mode.fail_first = value.parse().ok()?,
                 "refuse_ms" => {
                     let until = Instant::now() + Duration::from_millis(value.parse().ok()?);
@@ -297,17 +338,6 @@ impl Backend {
         let frames = [Ok(Frame::data(Bytes::from_static(b"body"))), Ok(Frame::trailers(trailers))];
         let body = StreamBody::new(stream::iter(frames)).boxed_unsync();
         self.finish(Response::builder().header(header::TRAILER, "x-end"), body)
-    }
-
-    fn upgrade(&self, mut request: Request<Incoming>) -> Response<Body> {
-        let upgrade = hyper::upgrade::on(&mut request);
-        super::go_on(async move {
-            let Ok(upgraded) = upgrade.await else { return };
-            let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded));
-            let _end = tokio::io::copy(&mut read, &mut write).await;
-        });
-        let switching = Response::builder().status(101).header(header::CONNECTION, "upgrade");
-        self.said(switching.header(header::UPGRADE, "websocket"), "")
     }
 
     /// The request, as it arrived.

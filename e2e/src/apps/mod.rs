@@ -16,6 +16,7 @@ pub mod mislead;
 pub mod probe;
 pub mod requests;
 pub mod serve;
+pub mod switch;
 
 use clap::Subcommand;
 use std::process::ExitCode;
@@ -45,6 +46,8 @@ pub enum App {
     Backend(backend::Options),
     /// Send HTTP requests at a fixed rate over kept connections, and count who answered what.
     Requests(requests::Options),
+    /// Ask for WebSocket or CONNECT, and see whether bytes come back.
+    Switch(switch::Options),
     /// Serve HTTP that says who answered, and a TCP echo.
     Serve(serve::Options),
 }
@@ -72,6 +75,7 @@ pub fn run(app: App) -> ExitCode {
         }
         App::Backend(options) => runtime.block_on(backend::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Requests(options) => runtime.block_on(requests::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
+        App::Switch(options) => runtime.block_on(switch::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Serve(options) => runtime.block_on(serve::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
     };
     match answer {

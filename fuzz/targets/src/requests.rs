@@ -157,8 +157,10 @@ pub(crate) fn head(input: &[u8]) {
     let again = form::Wanted::of(&again.expect("what is sent on is a request").into_parts().0, "");
     assert_eq!(again.map(|again| (again.path, again.query)), Ok((wanted.path.clone(), wanted.query.clone())));
     for (name, carrier) in [("s", SessionCarrier::SessionCookie), ("x-s", SessionCarrier::Header)] {
-        let session = Session { name: name.into(), carrier, absolute_timeout: None, idle_timeout: None };
-        let _ = session.asked(&asked(&wanted, &parts.headers));
+        for absolute_timeout in [None, Some(std::time::Duration::from_secs(9))] {
+            let session = Session { name: name.into(), carrier, absolute_timeout, idle_timeout: None };
+            let _ = session.asked(&asked(&wanted, &parts.headers), 1_000_000);
+        }
     }
 }
 

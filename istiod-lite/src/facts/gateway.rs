@@ -17,6 +17,8 @@ pub struct Gateway {
     pub addresses: Vec<GatewayAddress>,
     /// It tells backends who the caller is (`x-forwarded-client-cert`).
     pub forward_client_identity: bool,
+    /// What of it could not be read, by field.
+    pub refused: Vec<Str>,
 }
 
 /// A listener of a gateway.

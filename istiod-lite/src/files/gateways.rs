@@ -1,19 +1,28 @@
 //! Gateway and GatewayClass.
 
-use super::{field::Field, workloads::ip};
+use super::{
+    field::{Field, Notes},
+    workloads::ip,
+};
 use crate::facts::{
     Admits, Gateway, GatewayAddress, GatewayClass, LabelAsks, LabelExpression, LabelSelector, Listener, Meta,
 };
 
-pub(super) fn gateway(object: &Field<'_>, meta: Meta) -> Gateway {
+/// A Gateway. What is said of a listener and cannot be read is a reason to keep what was said before; what others
+/// write into its status is not.
+pub(super) fn gateway(object: &Field<'_>, meta: Meta, notes: &Notes) -> Gateway {
     let spec = object.at("spec");
+    let class = spec.at("gatewayClassName").text().unwrap_or_default();
+    let listeners = spec.at("listeners").list().iter().map(listener).collect();
+    let refused = notes.listed();
     // What is said for the pods takes the place of what the object says of itself.
     let pods = spec.at("infrastructure").at("annotations");
     let annotations = if pods.is_there() { pods } else { object.at("metadata").at("annotations") };
     Gateway {
         forward_client_identity: annotations.key("ambient.istio.io/xfcc-include-client-identity").is_true(),
-        class: spec.at("gatewayClassName").text().unwrap_or_default(),
-        listeners: spec.at("listeners").list().iter().map(listener).collect(),
+        class,
+        listeners,
+        refused,
         addresses: object.at("status").at("addresses").list().iter().filter_map(address).collect(),
         meta,
     }

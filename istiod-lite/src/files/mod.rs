@@ -152,7 +152,14 @@ fn fact(object: &Object, field: &Field<'_>, notes: &Notes) -> Option<Fact> {
         Kind::EndpointSlice => Fact::EndpointSlice(Box::new(services::endpoint_slice(field, meta))),
         Kind::ServiceEntry => Fact::ServiceEntry(Box::new(services::service_entry(field, meta))),
         Kind::WorkloadEntry => Fact::WorkloadEntry(Box::new(workloads::workload_entry(field, meta)?)),
-        Kind::Gateway => Fact::Gateway(Box::new(gateways::gateway(field, meta))),
+        Kind::Gateway => {
+            let gateway = gateways::gateway(field, meta, notes);
+            if gateway.refused.is_empty() {
+                return Some(Fact::Gateway(Box::new(gateway)));
+            }
+            field.at("spec").note("the last good version of this Gateway stays; without one no listener serves by it");
+            Fact::Otherwise(Box::new(Fact::Gateway(Box::new(gateway))))
+        }
         Kind::GatewayClass => Fact::GatewayClass(gateways::gateway_class(field, meta)),
         Kind::VirtualService
         | Kind::DestinationRule

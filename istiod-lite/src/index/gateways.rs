@@ -86,7 +86,7 @@ impl Index {
     }
 
     /// Sees what gateways are now, and marks who names one that is different.
-    fn look_at_gateways(&mut self, names: BTreeSet<Name>) {
+    pub(super) fn look_at_gateways(&mut self, names: BTreeSet<Name>) {
         let network = self.network();
         let mut others = false;
         for name in names {
@@ -96,7 +96,12 @@ impl Index {
             });
             let (waypoint, conditions) = seen.unzip();
             let key = FactKey { kind: Kind::Gateway, namespace: name.0.clone(), name: name.1.clone() };
-            self.set_conditions(key, conditions.unwrap_or_default());
+            let mut conditions: Vec<Condition> = conditions.unwrap_or_default();
+            if let ([first, ..], reasons @ [_, ..]) = (&mut conditions[..], self.refused(&key)) {
+                // What was good before holds; what is written now does not.
+                *first = Condition::unmet("Accepted", "ListenersNotValid", reasons.join("; "));
+            }
+            self.set_conditions(key, conditions);
             if self.waypoints.get(&name) == waypoint.as_ref() {
                 continue;
             }

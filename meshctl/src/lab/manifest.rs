@@ -48,7 +48,7 @@ impl std::fmt::Display for Key {
 pub(crate) type Objects = BTreeMap<Key, Arc<Object>>;
 
 /// Kinds the lab takes, and whether they live in a namespace.
-const KINDS: [(&str, bool); 30] = [
+const KINDS: [(&str, bool); 31] = [
     ("AuthorizationPolicy", true),
     ("BackendTLSPolicy", true),
     ("ConfigMap", true),
@@ -79,6 +79,7 @@ const KINDS: [(&str, bool); 30] = [
     ("TrafficPolicy", true),
     ("VirtualService", true),
     ("WorkloadEntry", true),
+    ("XBackendTrafficPolicy", true),
 ];
 
 /// Longest text taken at once. The API server refuses objects above 1.5 MiB;

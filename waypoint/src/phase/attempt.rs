@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use http::Response;
+use http::{HeaderValue, Response};
 use hyper::upgrade::OnUpgrade;
 use mesh::Str;
 use mesh::route::http::{HttpRule, Timeouts};
 use mesh::route::retry::{self, Next, Tries, TryOutcome, Why};
+use mesh::route::traffic::HttpVersion;
 use tokio::time::{Instant, sleep};
 
 use super::again::Body;
@@ -21,16 +22,19 @@ use super::patience::{after_whole, idle, nonzero, quiet};
 use super::{Exchange, refusal};
 use crate::adaptive::Ended;
 use crate::answer::{Reply, grpc_status};
+use crate::body::Outgoing;
 use crate::budget::Permit;
 use crate::context::{Core, dice, throw};
 use crate::outlier::Heard;
 use crate::report::{Flag, details};
+use crate::serve::switch;
 use crate::upstream::choose::{Wish, choose};
 use crate::upstream::cluster::{Cluster, Hosts};
 use crate::upstream::connect::Told;
 use crate::upstream::failure::TryFailure;
 use crate::upstream::hosts::Host;
 use crate::upstream::http::{Received, Way};
+use crate::upstream::proxy_protocol::Ends;
 
 /// Where a request goes, and how it is to be sent.
 pub struct Errand<'a> {
@@ -60,8 +64,10 @@ pub struct Forwarded {
     pub idle: Option<Duration>,
     /// When it must be over.
     pub until: Option<Instant>,
-    /// The connection, where the endpoint agreed to WebSocket.
+    /// The connection, where the endpoint agreed to what it is to become.
     pub upgraded: Option<OnUpgrade>,
+    /// What the endpoint was given to agree to.
+    pub key: Option<HeaderValue>,
 }
 
 /// Sends it on.
@@ -179,21 +185,38 @@ impl Trying<'_, '_> {
     async fn once(&mut self, host: &Arc<Host>, sent: &AtomicBool) -> Result<Tried, TryFailure> {
         let Errand { cluster, hosts, sent: wanted, rule, .. } = self.errand;
         let pool = &hosts.traffic.pool;
-        let Exchange { version: caller, grpc, upgrade, passage, core, .. } = &*self.exchange;
-        let version = version(pool.http, hosts.protocol, *caller, *grpc, upgrade.is_some());
+        let Exchange { version: caller, grpc, upgrade, passage, core, call, .. } = &*self.exchange;
+        let upgrade = upgrade.as_ref().map(|(switch, _)| *switch);
+        let mut version = version(pool, hosts.protocol, *caller, *grpc, upgrade);
+        if upgrade.is_some() && !matches!(self.body, Body::Nothing) {
+            // Of HTTP/2 none of these has a body.
+            version = HttpVersion::Http1;
+        }
         let malformed = |error: super::head::NoTarget| TryFailure::Malformed(error.to_string().into());
-        let request = wanted.request(version, self.body.next()).map_err(malformed)?;
         let busy = Busy::with(&host.load);
         let server_name = mesh::route::head::split_port(&wanted.authority).0;
-        let way = Way { cluster, hosts, host, version, server_name, told: &self.told, throw: dice(), sent };
+        let ends = Some(Ends::of(call));
+        let way =
+            |version| Way { cluster, hosts, host, version, server_name, ends, told: &self.told, throw: dice(), sent };
         let per_try = rule.and_then(|rule| rule.retry.as_ref()).and_then(|retry| nonzero(retry.per_try_timeout));
         let backend = nonzero(self.timeouts.backend_request);
         let limit = per_try.into_iter().chain(backend).min();
         let idle = idle(&self.timeouts);
         let began = Instant::now();
+        let first = wanted.request(version, self.body.next()).map_err(malformed)?;
+        let answered = async {
+            match core.upstream.send(&way(version), first).await {
+                // Whoever speaks HTTP/2 and knows no WebSocket there may know it in HTTP/1.1.
+                Err(TryFailure::NoWebSocket) => {
+                    let again = wanted.request(HttpVersion::Http1, Outgoing::Empty).map_err(malformed)?;
+                    core.upstream.send(&way(HttpVersion::Http1), again).await
+                }
+                answered => answered,
+            }
+        };
         // A time-out drops the try, whose stream is reset by that.
         let response = tokio::select! {
-            response = core.upstream.send(&way, request) => response?,
+            response = answered => response?,
             () = after_whole(passage, limit) => return Err(TryFailure::PerTry(limit.unwrap_or_default())),
             () = quiet(passage, idle) => return Err(TryFailure::Idle(idle.unwrap_or_default())),
         };
@@ -262,9 +285,11 @@ impl Trying<'_, '_> {
         held: Vec<Box<dyn Send + Sync>>,
         until: Option<Instant>,
     ) -> Forwarded {
-        let switched = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
-        let upgraded = (switched && self.exchange.upgrade.is_some()).then(|| hyper::upgrade::on(&mut response));
-        Forwarded { response, host, held, idle: idle(&self.timeouts), until, upgraded }
+        let (spoken, status) = (response.version(), response.status());
+        let agreed = self.exchange.upgrade.as_ref().is_some_and(|(switch, _)| switch.agreed(spoken, status));
+        let key = self.errand.sent.headers.get(switch::KEY).cloned();
+        let upgraded = agreed.then(|| hyper::upgrade::on(&mut response));
+        Forwarded { response, host, held, idle: idle(&self.timeouts), until, upgraded, key }
     }
 }
 

@@ -3,11 +3,13 @@
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
-use mesh::route::traffic::HttpVersion;
+use hyper::ext::Protocol;
+use mesh::route::traffic::{HttpVersion, Pool};
 use mesh::service::AppProtocol;
 
 use crate::body::Outgoing;
 use crate::serve::form;
+use crate::serve::switch::{self, Switch};
 
 /// What an endpoint is asked.
 #[derive(Clone, Debug)]
@@ -22,8 +24,8 @@ pub struct Sent {
     pub query: Option<String>,
     /// The headers, without the host.
     pub headers: HeaderMap,
-    /// It asks for WebSocket.
-    pub upgrade: Option<HeaderValue>,
+    /// What the connection is to become.
+    pub upgrade: Option<Switch>,
     /// It goes through TLS of our own.
     pub tls: bool,
 }
@@ -54,18 +56,34 @@ impl Sent {
                     headers.insert(header::TE, HeaderValue::from_static("trailers"));
                     headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
                 }
-                if let Some(upgrade) = &self.upgrade {
-                    headers.insert(header::UPGRADE, upgrade.clone());
+                if self.upgrade == Some(Switch::WebSocket) {
+                    headers.insert(header::UPGRADE, HeaderValue::from_static(switch::WEBSOCKET));
                     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                }
+                if self.upgrade == Some(Switch::Tunnel) {
+                    // Its target is the host and nothing else.
+                    parts.path_and_query = None;
+                    let host = self.authority.parse();
+                    parts.authority = Some(host.map_err(|error: http::uri::InvalidUri| wrong(error.to_string()))?);
                 }
             }
             HttpVersion::Http2 => {
                 headers.remove(header::HOST);
-                parts.scheme = Some(if self.tls { Scheme::HTTPS } else { Scheme::HTTP });
+                if self.upgrade == Some(Switch::Tunnel) {
+                    parts.path_and_query = None;
+                } else {
+                    parts.scheme = Some(if self.tls { Scheme::HTTPS } else { Scheme::HTTP });
+                }
                 let authority =
                     self.authority.parse().map_err(|error: http::uri::InvalidUri| wrong(error.to_string()))?;
                 parts.authority = Some(authority);
             }
+        }
+        if version == HttpVersion::Http2 && self.upgrade == Some(Switch::WebSocket) {
+            // RFC 8441: the protocol says what the key says in HTTP/1.1.
+            *request.method_mut() = Method::CONNECT;
+            request.headers_mut().remove(switch::KEY);
+            request.extensions_mut().insert(Protocol::from_static(switch::WEBSOCKET));
         }
         *request.uri_mut() = Uri::from_parts(parts).map_err(|error| wrong(error.to_string()))?;
         *request.version_mut() = match version {
@@ -76,29 +94,36 @@ impl Sent {
     }
 }
 
-/// Which HTTP an endpoint is spoken to. gRPC cannot go over HTTP/1, and WebSocket goes over nothing
-/// else here, whatever is wanted.
+/// Which HTTP an endpoint is spoken to. gRPC cannot go over HTTP/1; WebSocket goes over it unless the policy or the
+/// port says HTTP/2.
 pub fn version(
-    wanted: Option<HttpVersion>,
+    wanted: &Pool,
     protocol: AppProtocol,
     caller: Version,
     grpc: bool,
-    upgrade: bool,
+    upgrade: Option<Switch>,
 ) -> HttpVersion {
-    if upgrade {
-        return HttpVersion::Http1;
+    if upgrade == Some(Switch::WebSocket) {
+        return match (wanted.http, protocol) {
+            _ if wanted.as_caller => HttpVersion::Http1,
+            (Some(version), _) => version,
+            (None, AppProtocol::Http2 | AppProtocol::Grpc) => HttpVersion::Http2,
+            (None, _) => HttpVersion::Http1,
+        };
     }
-    if grpc {
+    if grpc && upgrade.is_none() {
         return HttpVersion::Http2;
     }
-    match (wanted, protocol) {
+    let as_caller = match caller {
+        Version::HTTP_2 => HttpVersion::Http2,
+        _ => HttpVersion::Http1,
+    };
+    match (wanted.http, protocol) {
+        _ if wanted.as_caller => as_caller,
         (Some(version), _) => version,
         (None, AppProtocol::Http2 | AppProtocol::Grpc) => HttpVersion::Http2,
         (None, AppProtocol::Http11) => HttpVersion::Http1,
-        (None, AppProtocol::Unknown | AppProtocol::Tcp | AppProtocol::Tls) => match caller {
-            Version::HTTP_2 => HttpVersion::Http2,
-            _ => HttpVersion::Http1,
-        },
+        (None, AppProtocol::Unknown | AppProtocol::Tcp | AppProtocol::Tls) => as_caller,
     }
 }
 
@@ -109,17 +134,26 @@ mod tests {
     #[test]
     fn an_endpoint_is_spoken_to_as_its_port_and_policy_want() {
         let (one, two) = (HttpVersion::Http1, HttpVersion::Http2);
+        let pool = |http, as_caller| Pool { http, as_caller, ..Pool::default() };
+        let none = pool(None, false);
         for (wanted, protocol, caller, grpc, upgrade, expected) in [
-            (None, AppProtocol::Unknown, Version::HTTP_11, false, false, one),
-            (None, AppProtocol::Unknown, Version::HTTP_2, false, false, two),
-            (None, AppProtocol::Http11, Version::HTTP_2, false, false, one),
-            (None, AppProtocol::Http11, Version::HTTP_2, true, false, two),
-            (None, AppProtocol::Grpc, Version::HTTP_11, false, false, two),
-            (Some(one), AppProtocol::Http2, Version::HTTP_2, false, false, one),
-            (Some(two), AppProtocol::Http11, Version::HTTP_11, false, true, one),
+            (none, AppProtocol::Unknown, Version::HTTP_11, false, None, one),
+            (none, AppProtocol::Unknown, Version::HTTP_2, false, None, two),
+            (none, AppProtocol::Http11, Version::HTTP_2, false, None, one),
+            (none, AppProtocol::Http11, Version::HTTP_2, true, None, two),
+            (none, AppProtocol::Grpc, Version::HTTP_11, false, None, two),
+            (pool(None, true), AppProtocol::Http11, Version::HTTP_2, false, None, two),
+            (pool(None, true), AppProtocol::Http2, Version::HTTP_11, false, None, one),
+            (pool(Some(one), false), AppProtocol::Http2, Version::HTTP_2, false, None, one),
+            (none, AppProtocol::Unknown, Version::HTTP_2, false, Some(Switch::WebSocket), one),
+            (none, AppProtocol::Http2, Version::HTTP_11, false, Some(Switch::WebSocket), two),
+            (pool(Some(two), false), AppProtocol::Http11, Version::HTTP_11, false, Some(Switch::WebSocket), two),
+            (pool(Some(one), false), AppProtocol::Grpc, Version::HTTP_2, true, Some(Switch::WebSocket), one),
+            (none, AppProtocol::Unknown, Version::HTTP_2, false, Some(Switch::Tunnel), two),
+            (none, AppProtocol::Http11, Version::HTTP_2, true, Some(Switch::Tunnel), one),
         ] {
             assert_eq!(
-                version(wanted, protocol, caller, grpc, upgrade),
+                version(&wanted, protocol, caller, grpc, upgrade),
                 expected,
                 "{wanted:?} {protocol:?} {caller:?}"
             );
@@ -148,6 +182,18 @@ mod tests {
         assert!(!two.headers().contains_key("host") && !two.headers().contains_key("connection"));
         let tls = Sent { tls: true, ..sent.clone() }.request(HttpVersion::Http2, Outgoing::Empty).expect("a request");
         assert_eq!(tls.uri().scheme_str(), Some("https"));
+        let chat = Sent { upgrade: Some(Switch::WebSocket), ..sent.clone() };
+        let one = chat.request(HttpVersion::Http1, Outgoing::Empty).expect("a request");
+        assert_eq!((one.method(), &one.headers()["upgrade"]), (&Method::GET, &HeaderValue::from_static("websocket")));
+        let two = chat.request(HttpVersion::Http2, Outgoing::Empty).expect("a request");
+        assert_eq!((two.method(), two.uri().to_string()), (&Method::CONNECT, "http://web:80/a?b".into()));
+        assert_eq!(two.extensions().get::<Protocol>().map(Protocol::as_str), Some("websocket"));
+        assert!(!two.headers().contains_key("upgrade") && !two.headers().contains_key("connection"));
+        let tunnel = Sent { method: Method::CONNECT, upgrade: Some(Switch::Tunnel), ..sent.clone() };
+        for version in [HttpVersion::Http1, HttpVersion::Http2] {
+            let request = tunnel.request(version, Outgoing::Empty).expect("a request");
+            assert_eq!((request.uri().to_string(), request.uri().scheme()), ("web:80".into(), None));
+        }
         let broken = Sent { path: "/a b".into(), ..sent };
         assert!(broken.request(HttpVersion::Http1, Outgoing::Empty).is_err());
     }

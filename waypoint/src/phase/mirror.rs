@@ -18,15 +18,21 @@ use super::route::cluster_key;
 use crate::body::{Copy, Outgoing};
 use crate::context::{dice, throw};
 use crate::limits::MIRROR_DEADLINE;
+use crate::serve::switch::Switch;
 use crate::upstream::choose::{Wish, choose};
 use crate::upstream::connect::Told;
 use crate::upstream::failure::TryFailure;
 use crate::upstream::hosts::{Host, Place};
 use crate::upstream::http::Way;
+use crate::upstream::proxy_protocol::Ends;
 
 /// Sends the copies that a rule wants; what comes back takes the frames of the body.
 pub fn send(exchange: &Exchange, hit: &Hit<'_>, sent: &Sent, empty: bool) -> Vec<mpsc::Sender<Frame<Bytes>>> {
     let mut copies = Vec::new();
+    if sent.upgrade == Some(Switch::Tunnel) {
+        // There is nothing in it that could be copied.
+        return copies;
+    }
     for mirror in hit.mirrors(throw) {
         let Ok(place) = exchange.core.mirrors.clone().try_acquire_owned() else {
             tracing::debug!("a copy is not made: too many are under way");
@@ -71,7 +77,8 @@ fn copying(
         ..Wish::default()
     };
     let host = choose(&hosts, &wish, &mut dice)?.clone();
-    let version = version(hosts.traffic.pool.http, hosts.protocol, exchange.version, exchange.grpc, false);
+    let version = version(&hosts.traffic.pool, hosts.protocol, exchange.version, exchange.grpc, None);
+    let ends = Some(Ends::of(&exchange.call));
     let sent =
         Sent { authority: shadow(&sent.authority), upgrade: None, tls: hosts.origination.is_some(), ..sent.clone() };
     Some(async move {
@@ -86,6 +93,7 @@ fn copying(
             host: &host,
             version,
             server_name,
+            ends,
             told: &told,
             throw: dice(),
             sent: &may_have_left,

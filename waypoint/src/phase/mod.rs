@@ -18,7 +18,6 @@ pub mod upgrade;
 
 use std::sync::Arc;
 
-use http::header::HeaderValue;
 use http::{HeaderMap, Version};
 use hyper::upgrade::OnUpgrade;
 use mesh::View;
@@ -31,6 +30,7 @@ use crate::body::Passage;
 use crate::context::{Call, Core};
 use crate::rules::Prepared;
 use crate::serve::form::{Asker, Wanted};
+use crate::serve::switch::Switch;
 use back::Back;
 
 /// A request on its way through the phases.
@@ -51,8 +51,8 @@ pub struct Exchange {
     pub version: Version,
     /// It is gRPC.
     pub grpc: bool,
-    /// It asks for WebSocket.
-    pub upgrade: Option<(HeaderValue, OnUpgrade)>,
+    /// What the connection is to become.
+    pub upgrade: Option<(Switch, OnUpgrade)>,
     /// Claims of its token.
     pub claims: Option<Arc<Claims>>,
     /// What became of its body.

@@ -28,7 +28,7 @@ pub fn reply(failure: &TryFailure) -> Reply {
             let flags = Flag::UpstreamConnectionFailure.into();
             (unavailable, flags, details::CONNECT_FAILURE, "upstream connect error: connection failure")
         }
-        TryFailure::Unsent | TryFailure::Reset(_) => (
+        TryFailure::Unsent | TryFailure::NoWebSocket | TryFailure::Reset(_) => (
             unavailable,
             Flag::UpstreamConnectionTermination.into(),
             details::CONNECTION_TERMINATION,
@@ -87,7 +87,7 @@ pub fn outcome(failure: &TryFailure, sent: bool) -> Option<TryOutcome> {
     match failure {
         TryFailure::Connect(ConnectFailure::Full) | TryFailure::Overflow(_) | TryFailure::NoEndpoint => None,
         TryFailure::Caller(_) | TryFailure::Timeout(_) | TryFailure::Idle(_) => None,
-        TryFailure::Connect(_) | TryFailure::Unsent => Some(TryOutcome::ConnectFailed),
+        TryFailure::Connect(_) | TryFailure::Unsent | TryFailure::NoWebSocket => Some(TryOutcome::ConnectFailed),
         TryFailure::RefusedStream => Some(TryOutcome::RefusedStream),
         TryFailure::Reset(_) | TryFailure::Malformed(_) => Some(TryOutcome::Reset { sent }),
         TryFailure::PerTry(_) => Some(TryOutcome::TimedOut { sent }),
@@ -98,7 +98,7 @@ pub fn outcome(failure: &TryFailure, sent: bool) -> Option<TryOutcome> {
 pub fn heard(failure: &TryFailure) -> Option<Heard> {
     match failure {
         TryFailure::NoEndpoint | TryFailure::Overflow(_) | TryFailure::Caller(_) | TryFailure::Idle(_) => None,
-        TryFailure::Connect(ConnectFailure::Full) => None,
+        TryFailure::Connect(ConnectFailure::Full) | TryFailure::NoWebSocket => None,
         TryFailure::Connect(_)
         | TryFailure::Unsent
         | TryFailure::RefusedStream

@@ -1,4 +1,4 @@
-//! WebSocket: after both sides have agreed, bytes.
+//! WebSocket and CONNECT: after both sides have agreed, bytes.
 
 use std::io;
 
@@ -10,6 +10,8 @@ use tokio::io::copy_bidirectional;
 use crate::answer::Teller;
 use crate::context::Core;
 use crate::report::Flag;
+use crate::serve;
+use crate::serve::rewound::Rewound;
 
 /// Moves bytes once the caller has been told of the agreement. The request is told when they ended.
 pub fn relay(caller: OnUpgrade, endpoint: OnUpgrade, mut teller: Box<Teller>, core: &Core) {
@@ -31,6 +33,18 @@ pub fn relay(caller: OnUpgrade, endpoint: OnUpgrade, mut teller: Box<Teller>, co
         }
         teller.tell();
         drop(guard);
+    })
+    .detach();
+}
+
+/// Ends a connection in order that was asked for and is not given away: after an answer that says `close` whoever
+/// served it leaves it to whoever was promised it.
+pub fn decline(caller: OnUpgrade) {
+    task::spawn("upgrade declined", async move {
+        let Ok(left) = caller.await else { return };
+        if let Ok(parts) = left.downcast::<TokioIo<Rewound>>() {
+            serve::close(parts.io.into_inner()).await;
+        }
     })
     .detach();
 }

@@ -5,7 +5,8 @@
 //! that are too large. A request with both lengths and `chunked` it reads as chunked, takes the
 //! length away and closes the connection afterwards (RFC 9112 §6.1), so that it cannot be smuggled
 //! on. What is left to refuse is here: another coding before `chunked`, two hosts, two answers to
-//! which host it is, CONNECT, and expectations that nobody knows.
+//! which host it is, a CONNECT with a body or for something other than WebSocket, and expectations that
+//! nobody knows.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -17,6 +18,8 @@ use mesh::Identity;
 use mesh::route::head::Head;
 use mesh::route::normal::{self, BadTarget, PathNormalization};
 use serde_json::Value;
+
+use super::switch::WEBSOCKET;
 
 /// Why a request is not read as one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,9 +36,15 @@ pub enum BadForm {
     /// Its target or host.
     #[error(transparent)]
     Target(#[from] BadTarget),
-    /// A tunnel through a tunnel.
-    #[error("CONNECT is not served here")]
+    /// HTTP/1.0 has none.
+    #[error("there is no CONNECT in HTTP/1.0")]
     Connect,
+    /// What would be its body is the tunnel.
+    #[error("a CONNECT has no body")]
+    ConnectBody,
+    /// An extended CONNECT for something else.
+    #[error("a CONNECT for a protocol other than websocket")]
+    Protocol,
     /// Something other than `100-continue`.
     #[error("an expectation that is not known")]
     Expectation,
@@ -45,10 +54,10 @@ impl BadForm {
     /// What the caller is answered.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::TransferEncoding => StatusCode::NOT_IMPLEMENTED,
+            Self::TransferEncoding | Self::Protocol => StatusCode::NOT_IMPLEMENTED,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
-            Self::Host | Self::TwoHosts | Self::Target(_) => StatusCode::BAD_REQUEST,
+            Self::Host | Self::TwoHosts | Self::Target(_) | Self::ConnectBody => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -80,9 +89,6 @@ pub struct Asker<'a> {
 impl Wanted {
     /// Reads what a request asks for; `default_host` is for HTTP/1.0, which needs to name none.
     pub fn of(parts: &Parts, default_host: &str) -> Result<Self, BadForm> {
-        if parts.method == Method::CONNECT {
-            return Err(BadForm::Connect);
-        }
         let codings = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
         if codings.into_iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
             return Err(BadForm::TransferEncoding);
@@ -122,6 +128,15 @@ impl Wanted {
         }
     }
 
+    /// Another host instead of the one that is named; a CONNECT needs its port.
+    pub fn with_port(&self, host: &str) -> String {
+        let named = |host| mesh::route::head::split_port(host).1;
+        match named(&self.authority).filter(|_| self.method == Method::CONNECT && named(host).is_none()) {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        }
+    }
+
     /// Path and query, as they go on.
     pub fn path_and_query(&self) -> String {
         path_and_query(&self.path, self.query.as_deref())
@@ -137,7 +152,8 @@ pub fn path_and_query(path: &str, query: Option<&str>) -> String {
 fn target_text(parts: &Parts) -> Cow<'_, str> {
     match parts.uri.path_and_query() {
         Some(target) if !target.as_str().is_empty() => target.as_str().into(),
-        // `http://host` without a path asks for `/`; of OPTIONS it asks for the server itself.
+        // `http://host` without a path asks for `/`, and so does CONNECT, so that what is said of all paths is
+        // said of it; of OPTIONS it asks for the server itself.
         _ if parts.method == Method::OPTIONS => "*".into(),
         _ => "/".into(),
     }
@@ -179,8 +195,8 @@ const HOP_BY_HOP: [HeaderName; 5] = [
 ];
 
 /// Takes away what is for us only. To be done before anybody judges the headers: what is judged is
-/// what goes on. An upgrade to WebSocket is told, and goes on by itself.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
+/// what goes on. Whether it is an upgrade to WebSocket is told, which goes on by itself.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> bool {
     let upgrade = websocket(headers);
     let trailers = wants_trailers(headers);
     let named: Vec<HeaderName> = headers
@@ -203,11 +219,11 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Only WebSocket is passed on; other upgrades are not answered, as RFC 9110 §7.8 allows.
-fn websocket(headers: &HeaderMap) -> Option<HeaderValue> {
+fn websocket(headers: &HeaderMap) -> bool {
     let connection = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let asks = connection.flat_map(|value| value.split(',')).any(|name| name.trim().eq_ignore_ascii_case("upgrade"));
-    let upgrade = headers.get(header::UPGRADE)?;
-    (asks && upgrade.as_bytes().eq_ignore_ascii_case(b"websocket")).then(|| upgrade.clone())
+    let upgrade = headers.get(header::UPGRADE);
+    asks && upgrade.is_some_and(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes()))
 }
 
 /// gRPC needs its trailers, and says so with the only word that may be passed on.
@@ -302,7 +318,7 @@ mod tests {
     fn headers_for_one_hop_stay_behind() {
         let names = |headers: &[(&str, &str)]| {
             let mut headers = parts(Version::HTTP_11, "/", headers).headers;
-            let upgrade = strip_hop_by_hop(&mut headers).is_some();
+            let upgrade = strip_hop_by_hop(&mut headers);
             let mut names: Vec<String> = headers.keys().map(ToString::to_string).collect();
             names.sort();
             (names.join(" "), upgrade)

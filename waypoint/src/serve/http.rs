@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use http::header::CONNECTION;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -42,9 +42,10 @@ pub async fn one(tunnel: impl Stream, call: Arc<Call>, core: Arc<Core>) {
     let service = service_fn(move |request| {
         share.count();
         let (call, core, told) = (call.clone(), core.clone(), told.clone());
+        let connect = request.method() == Method::CONNECT;
         Box::pin(async move {
             let mut response = pipeline::serve_request(request, &call, &core).await;
-            if told.load(Ordering::Relaxed) {
+            if told.load(Ordering::Relaxed) && !(connect && response.status().is_success()) {
                 say_goodbye(response.status(), response.headers_mut());
             }
             Ok::<_, Infallible>(response)
@@ -101,6 +102,7 @@ pub async fn two(tunnel: impl Stream, call: Arc<Call>, core: Arc<Core>) {
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .max_concurrent_streams(REQUEST_STREAMS_MAX)
         .initial_stream_window_size(REQUEST_WINDOW_BYTES)
         .initial_connection_window_size(REQUEST_CONNECTION_WINDOW_BYTES)

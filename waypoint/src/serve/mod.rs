@@ -1,13 +1,15 @@
 //! One tunnel: told apart by what is spoken on it, and served so.
 //!
 //! [`sniff`] (what is spoken, by the first bytes) · [`rewound`] (those bytes, read again) · [`http`]
-//! (HTTP/1 and 2 on a tunnel) · [`lent`] (a tunnel that comes back) · [`form`] (what a request must look like before anybody judges it).
+//! (HTTP/1 and 2 on a tunnel) · [`lent`] (a tunnel that comes back) · [`form`] (what a request must look like before
+//! anybody judges it) · [`switch`] (WebSocket and CONNECT).
 
 pub mod form;
 pub mod http;
 pub mod lent;
 pub mod rewound;
 pub mod sniff;
+pub mod switch;
 
 use std::sync::Arc;
 
@@ -56,7 +58,7 @@ pub async fn tunnel(request: Request, call: Arc<Call>, core: Arc<Core>) {
 }
 
 /// Ends a connection in order: a caller that is only reset cannot tell us from a network that fails.
-async fn close(mut tunnel: impl Stream) {
+pub async fn close(mut tunnel: impl Stream) {
     if tunnel.shutdown().await.is_ok() {
         let mut rest = tunnel.take(limits::SNIFF_BYTES_MAX as u64);
         let _end = tokio::time::timeout(limits::GOODBYE, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;

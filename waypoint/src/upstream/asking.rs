@@ -90,6 +90,7 @@ async fn send(core: Arc<Core>, asking: Asking) -> Result<Response<Body>, CallFai
         host: &host,
         version,
         server_name,
+        ends: None,
         told: &told,
         throw: dice(),
         sent: &may_have_left,

@@ -71,7 +71,7 @@ fn among<'a>(
     for tier in &hosts.tiers {
         let tier = shared(hosts, tier, usable, dice);
         let found = match &hosts.traffic.balance {
-            Balance::RoundRobin => in_turn(hosts, &tier, wish.turn, usable),
+            Balance::RoundRobin => in_turn(hosts, &tier, wish, usable, dice),
             Balance::Random | Balance::Passthrough => by_lot(hosts, &tier, wish, usable, dice),
             Balance::LeastRequest | Balance::Consistent { .. } => better_of_two(hosts, &tier, wish, usable, dice),
         };
@@ -105,17 +105,26 @@ fn shared<'t>(
     tier.iter().filter(of_line).copied().collect::<Vec<_>>().into()
 }
 
-fn in_turn<'a>(hosts: &'a Hosts, tier: &[usize], turn: usize, usable: &dyn Fn(&Host) -> bool) -> Option<&'a Arc<Host>> {
+fn in_turn<'a>(
+    hosts: &'a Hosts,
+    tier: &[usize],
+    wish: &Wish<'_>,
+    usable: &dyn Fn(&Host) -> bool,
+    dice: &mut impl FnMut() -> u64,
+) -> Option<&'a Arc<Host>> {
     let weights: u64 = tier.iter().map(|at| u64::from(hosts.all[*at].weight)).sum();
-    let mut left = (turn as u64).checked_rem(weights)?;
+    let mut left = (wish.turn as u64).checked_rem(weights)?;
     let first = tier.iter().position(|at| {
         let weight = u64::from(hosts.all[*at].weight);
         let here = left < weight;
         left = left.saturating_sub(weight);
         here
     })?;
-    let round = tier.iter().cycle().skip(first).take(tier.len());
-    round.map(|at| &hosts.all[*at]).find(|host| usable(host))
+    let mut round = tier.iter().cycle().skip(first).take(tier.len()).map(|at| &hosts.all[*at]);
+    // Whoever is not warm lets the next one go first, as long as there is one.
+    let warmup = hosts.traffic.warmup.as_ref();
+    let warm = round.clone().find(|host| usable(host) && warm(host, warmup, wish.now, dice));
+    warm.or_else(|| round.find(|host| usable(host)))
 }
 
 fn by_lot<'a>(

@@ -237,13 +237,6 @@ impl Cluster {
         });
         let traffic = of_subset.or_else(|| rules.and_then(|rules| rules.traffic(self.key.port)).cloned());
         let traffic = traffic.unwrap_or_default();
-        if traffic.proxy_protocol.is_some() && before.is_none_or(|before| before.traffic.proxy_protocol.is_none()) {
-            tracing::warn!(
-                cluster = &*self.name,
-                by = &*traffic.name,
-                "PROXY protocol to endpoints is not spoken here"
-            );
-        }
         state.follow(&traffic, now);
         let asked = Asked {
             view: place.view,

@@ -13,13 +13,15 @@ use hbone::stream::Tunnel;
 use pki::Peer;
 use pki::cache::{CertificateCache, CertificateError};
 use pki::tls::ClientStream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Upstream;
+use super::cluster::Hosts;
 use super::failure::{ConnectFailure, DialError, chain};
-use super::hosts::Place;
+use super::hosts::{Host, Place};
+use super::proxy_protocol::{self, Ends};
 use crate::limits::{CERTIFICATE_DEADLINE, CONNECT_DEADLINE, TLS_ACCEPT_DEADLINE};
 
 /// A connection to an endpoint.
@@ -43,8 +45,31 @@ pub struct Told {
 }
 
 impl Upstream {
+    /// Connects to an endpoint, and says who calls where the policy wants that: before anything else,
+    /// TLS of our own too.
+    pub async fn reach(
+        &self,
+        hosts: &Hosts,
+        host: &Host,
+        ends: Option<Ends>,
+        told: &Told,
+        throw: u64,
+    ) -> Result<Raw, ConnectFailure> {
+        let mut raw = self.connect(&host.place, told, hosts.traffic.pool.connect_timeout, throw).await?;
+        if let Some(version) = hosts.traffic.proxy_protocol {
+            let header = proxy_protocol::header(version, ends.as_ref());
+            let said = async {
+                raw.write_all(&header).await?;
+                raw.flush().await
+            };
+            let said = timeout(CONNECT_DEADLINE, said).await.map_err(|_| ConnectFailure::Deadline(CONNECT_DEADLINE))?;
+            said.map_err(|error| ConnectFailure::Tcp(Arc::new(error)))?;
+        }
+        Ok(raw)
+    }
+
     /// Connects to an endpoint.
-    pub async fn connect(
+    async fn connect(
         &self,
         place: &Place,
         told: &Told,

@@ -64,6 +64,9 @@ pub enum TryFailure {
     /// The connection or stream ended without a response.
     #[error("the endpoint ended the connection without a response: {0}")]
     Reset(Str),
+    /// The endpoint speaks HTTP/2 and takes no extended CONNECT. Nothing was sent.
+    #[error("the endpoint takes no WebSocket over HTTP/2")]
+    NoWebSocket,
     /// What came is no HTTP response.
     #[error("the endpoint's response is malformed: {0}")]
     Malformed(Str),

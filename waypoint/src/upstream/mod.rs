@@ -2,8 +2,8 @@
 //!
 //! [`cluster`] (a destination: its endpoints, limits and health) · [`hosts`] (which endpoints there
 //! are) · [`choose`] (which one takes the request) · [`connect`] (a tunnel or a plain connection to
-//! it) · [`origination`] (TLS of our own inside of that) · [`http`] (connections that are used again)
-//! · [`asking`] (requests of our own) · [`names`] (endpoints that have only a name) · [`failure`] (why it did not work).
+//! it) · [`proxy_protocol`] (who calls, said at its beginning) · [`origination`] (TLS of our own inside
+//! of that) · [`http`] (connections that are used again) · [`asking`] (requests of our own) · [`names`] (endpoints that have only a name) · [`failure`] (why it did not work).
 //!
 //! Nothing here decides whether a request may pass, or whether it is tried again.
 
@@ -18,6 +18,7 @@ mod locality;
 pub mod members;
 pub mod names;
 pub mod origination;
+pub mod proxy_protocol;
 
 use std::net::{IpAddr, Ipv4Addr};
 

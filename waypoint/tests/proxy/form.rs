@@ -42,7 +42,12 @@ async fn requests_that_could_be_read_in_two_ways_are_refused() {
         b"GET http://b/ HTTP/1.1\r\nhost: a\r\n\r\n",
         b"GET /%00 HTTP/1.1\r\nhost: a\r\n\r\n",
         b"GET / HTTP/3.0\r\nhost: a\r\n\r\n",
-        b"CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n",
+        b"CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\ncontent-length: 1\r\n\r\nx",
+        b"CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"CONNECT a:80 HTTP/1.1\r\nhost: b:80\r\n\r\n",
+        b"CONNECT a HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"CONNECT /a HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"CONNECT a:80 HTTP/1.0\r\nhost: a:80\r\n\r\n",
     ];
     for sent in refused {
         let found = status(&world, sent).await;

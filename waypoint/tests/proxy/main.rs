@@ -6,4 +6,5 @@ mod cases;
 mod endpoint;
 mod form;
 mod stalled;
+mod switch;
 mod world;

@@ -144,6 +144,8 @@ pub struct Pool {
     pub age_max: Option<Duration>,
     /// Which HTTP is spoken; none: as the caller did where the port does not say.
     pub http: Option<HttpVersion>,
+    /// HTTP is spoken as the caller did, whatever the port says.
+    pub as_caller: bool,
 }
 
 /// A version of HTTP.
@@ -227,7 +229,7 @@ pub struct AdaptiveConcurrency {
 }
 
 /// A PROXY protocol header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProxyProtocol {
     /// Text.
     V1,

@@ -42,11 +42,18 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
             ),
             (REQUESTS + quarter.0, REQUESTS + quarter.1),
         ),
+        ("25 % of a GRPCRoute", filters(&[copy("percent: 25")]).replace("kind: HTTPRoute", "kind: GRPCRoute"), quarter),
     ] {
         mirror(stage, seen, what, &objects, fewest, most)?;
     }
     sessions(stage, seen)?;
+    ages(stage, seen)?;
     hashes(stage, seen)
+}
+
+/// A GRPCRoute of the same service and port with this rule.
+fn grpc_route(rule: &str) -> String {
+    route(rule).replace("kind: HTTPRoute", "kind: GRPCRoute")
 }
 
 /// A filter that copies a share of requests to the other version.
@@ -109,8 +116,13 @@ fn answering(stage: &Stage, options: &[&str]) -> Result<BTreeSet<String>> {
 
 /// A session is a header, or a cookie, that the first answer gives.
 fn sessions(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
-    for (kind, name) in [("Header", "x-session"), ("Cookie", "session")] {
-        let rule = route(&format!(
+    for (of, kind, name) in [
+        (route as fn(&str) -> String, "Header", "x-session"),
+        (route, "Cookie", "session"),
+        (grpc_route, "Header", "x-session"),
+        (grpc_route, "Cookie", "session"),
+    ] {
+        let rule = of(&format!(
             "sessionPersistence: {{ type: {kind}, sessionName: {name} }}\n      backendRefs: [{{ name: store, port: 80 }}]"
         ));
         stage.apply(&rule)?;
@@ -131,7 +143,55 @@ fn sessions(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
         })?;
         stage.delete(&rule)?;
     }
-    seen.push("sessions: requests with a session's header or cookie go to one endpoint, others to both".into());
+    seen.push(
+        "sessions of HTTPRoutes and GRPCRoutes: requests with the header or cookie go to one endpoint, others to both"
+            .into(),
+    );
+    Ok(())
+}
+
+/// A session ends at its time, and a cookie that outlives the browser says when.
+fn ages(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    let session = |rest: &str| {
+        route(&format!("sessionPersistence: {{ {rest} }}\n      backendRefs: [{{ name: store, port: 80 }}]"))
+    };
+    let short = session("type: Header, sessionName: x-short, absoluteTimeout: 2s");
+    stage.apply(&short)?;
+    let mut value = String::new();
+    stage.wait("a session begins", super::RULES_DEADLINE, |stage| {
+        value = get(stage, &[])?.header("x-short").to_owned();
+        Ok(value != "-")
+    })?;
+    let began = std::time::Instant::now();
+    let option = format!("x-short: {value}");
+    ensure!(get(stage, &["-H", &option])?.header("x-short") == "-", "it goes on for now");
+    stage.wait("it ends, and another one begins", super::RULES_DEADLINE, |stage| {
+        let next = get(stage, &["-H", &option])?.header("x-short").to_owned();
+        Ok(next != "-" && next != value)
+    })?;
+    let lived = began.elapsed();
+    ensure!((1.0..4.0).contains(&lived.as_secs_f64()), "a session of 2 s lived {lived:?}");
+    stage.apply(&session(
+        "type: Cookie, sessionName: long, absoluteTimeout: 1h, cookieConfig: { lifetimeType: Permanent }",
+    ))?;
+    stage.wait("a permanent cookie says how long it lives", super::RULES_DEADLINE, |stage| {
+        let cookie = get(stage, &[])?.header("set-cookie").to_owned();
+        Ok(cookie.starts_with("long=") && cookie.contains("; Max-Age=3600"))
+    })?;
+    stage.apply(&session("type: Cookie"))?;
+    stage.wait(
+        "a session without a name has one, and its cookie goes with the browser",
+        super::RULES_DEADLINE,
+        |stage| {
+            let cookie = get(stage, &[])?.header("set-cookie").to_owned();
+            Ok(cookie.starts_with("session-mall-copies-") && !cookie.contains("Max-Age"))
+        },
+    )?;
+    stage.delete(&short)?;
+    seen.push(format!(
+        "sessions: one of 2 s ended after {:.1} s; cookies say Max-Age, or nothing",
+        lived.as_secs_f64()
+    ));
     Ok(())
 }
 

@@ -9,6 +9,20 @@ const CALLERS: usize = 10;
 /// Requests a second that each caller may send.
 const LIMIT: u64 = 100;
 const SECONDS: u64 = 10;
+/// What each may send at once after a silence.
+const BURST: u64 = 10;
+
+/// One measurement.
+struct Round {
+    scope: &'static str,
+    replicas: u32,
+    /// Requests a second of each caller that may pass, as the policy says.
+    limit: u64,
+    /// Requests a second that each caller sends.
+    rate: u64,
+    /// How many of each caller's may pass in all, by the documentation.
+    bound: std::ops::RangeInclusive<f64>,
+}
 
 fn callers() -> String {
     let mut text = String::new();
@@ -24,11 +38,11 @@ fn callers() -> String {
     text
 }
 
-fn policy(scope: &str) -> String {
+fn policy(scope: &str, limit: u64) -> String {
     format!(
         "apiVersion: istiod-lite.io/v1alpha1\nkind: TrafficPolicy\nmetadata: {{ name: fair, namespace: mall }}\n\
          spec:\n  targetRefs: [{{ group: '', kind: Service, name: store }}]\n  rateLimit:\n\
-         \x20   - {{ requests: {LIMIT}, per: 1s, burst: 10, keys: [{{ type: CallerIdentity }}], scope: {scope} }}\n"
+         \x20   - {{ requests: {limit}, per: 1s, burst: {BURST}, keys: [{{ type: CallerIdentity }}], scope: {scope} }}\n"
     )
 }
 
@@ -42,35 +56,47 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     stage.ready(&names)?;
     stage.enrolled(&names, true)?;
 
+    let near = |limit: u64, bound: f64| {
+        let wanted = (limit * SECONDS) as f64;
+        wanted * (1.0 - bound)..=wanted * (1.0 + bound)
+    };
     // One replica that counts for itself: exactly the limit and its burst.
-    round(stage, seen, &pods, "Local", 1, 0.05)?;
+    round(
+        stage,
+        seen,
+        &pods,
+        &Round { scope: "Local", replicas: 1, limit: LIMIT, rate: 150, bound: near(LIMIT, 0.05) },
+    )?;
+    // Three that count each for itself: at least the limit, and at most the limit and the burst of each of them.
+    let limit = LIMIT / 5;
+    let (least, most) = (limit * SECONDS, 3 * (limit * SECONDS + BURST));
+    let bound = least as f64 * 0.95..=most as f64 * 1.05;
+    round(stage, seen, &pods, &Round { scope: "Local", replicas: 3, limit, rate: 90, bound })?;
     // Three replicas that count together: the documented overshoot.
-    round(stage, seen, &pods, "Shared", 3, 0.15)?;
-    stage.delete(&policy("Shared"))?;
+    round(
+        stage,
+        seen,
+        &pods,
+        &Round { scope: "Shared", replicas: 3, limit: LIMIT, rate: 150, bound: near(LIMIT, 0.15) },
+    )?;
+    stage.delete(&policy("Shared", LIMIT))?;
     stage.delete(&callers)?;
     scale(stage, 1)
 }
 
-fn round(
-    stage: &mut Stage,
-    seen: &mut Vec<String>,
-    pods: &[String],
-    scope: &str,
-    replicas: u32,
-    bound: f64,
-) -> Result<()> {
-    scale(stage, replicas)?;
-    stage.apply(&policy(scope))?;
-    let seconds = SECONDS.to_string();
+fn round(stage: &mut Stage, seen: &mut Vec<String>, pods: &[String], round: &Round) -> Result<()> {
+    let Round { scope, replicas, limit, rate, bound } = round;
+    scale(stage, *replicas)?;
+    stage.apply(&policy(scope, *limit))?;
+    let (seconds, rate) = (SECONDS.to_string(), rate.to_string());
     stage.wait("the limit is in force", super::RULES_DEADLINE, |stage| {
         let load = ["requests", "http://store.mall/", "--rate", "400", "--seconds", "1", "--connections", "9"];
         let report: requests::Report = stage.app(&pods[0], &load)?.report()?;
         Ok(report.status(429) > 0)
     })?;
-    told(stage, &pods[0])?;
-    let load = ["requests", "http://store.mall/", "--rate", "150", "--connections", "9", "--seconds", &seconds];
+    told(stage, &pods[0], *limit)?;
+    let load = ["requests", "http://store.mall/", "--rate", &rate, "--connections", "9", "--seconds", &seconds];
     let going: Vec<_> = pods.iter().map(|pod| stage.app(pod, &load)).collect::<Result<_>>()?;
-    let wanted = (LIMIT * SECONDS) as f64;
     let mut passed = Vec::new();
     for (caller, going) in pods.iter().zip(going) {
         let report: requests::Report = going.report()?;
@@ -80,21 +106,23 @@ fn round(
     }
     let fewest = passed.iter().copied().reduce(f64::min).context("there are callers")?;
     let most = passed.iter().copied().reduce(f64::max).context("there are callers")?;
-    ensure!(fewest >= wanted * (1.0 - bound) && most <= wanted * (1.0 + bound), "{scope}: {passed:?} of {wanted} each");
+    ensure!(bound.contains(&fewest) && bound.contains(&most), "{replicas}, {scope}: {passed:?}, not within {bound:?}");
     seen.push(format!(
-        "{replicas} replica(s), scope {scope}: {CALLERS} callers at 150/s, {fewest} to {most} of {wanted} passed each"
+        "{replicas} replica(s), scope {scope}, {limit}/s: {CALLERS} callers at {rate}/s for {SECONDS} s, {fewest} to {most} \
+         passed each, of {:.0} to {:.0}",
+        bound.start(),
+        bound.end()
     ));
     Ok(())
 }
 
 /// Callers are told of the limit, and refused ones when to come again.
-fn told(stage: &mut Stage, pod: &str) -> Result<()> {
+fn told(stage: &mut Stage, pod: &str, limit: u64) -> Result<()> {
     stage.wait("a caller is told of the limit", super::RULES_DEADLINE, |stage| {
         let answer = super::ask(stage, pod, "http://store.mall/", &[])?;
         let policy = answer.header("ratelimit-policy");
-        ensure!(policy.contains(&format!("q={LIMIT}")) && policy.contains("w=1"), "the policy: {policy}");
-        ensure!(answer.header("ratelimit").contains("r="), "what is left: {answer:?}");
-        Ok(answer.status == 200)
+        let told = policy.contains(&format!("q={limit}")) && policy.contains("w=1");
+        Ok(told && answer.header("ratelimit").contains("r=") && answer.status == 200)
     })?;
     // In one process, so that more come than may pass.
     let burst = "for n in $(seq 400); do echo url=http://store.mall/; echo output=/dev/null; done | curl -sS -K - --parallel \

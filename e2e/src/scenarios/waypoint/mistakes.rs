@@ -36,9 +36,7 @@ struct Mistake {
 
 /// The condition of an object that says that all of some words are wrong with it: its reason and its message.
 pub(crate) fn told(stage: &Stage, name: &str, words: &[&str]) -> Result<Option<(String, String)>> {
-    let url = "http://127.0.0.1:8080/debug/status";
-    let page = stage.exec("istio-system/istiod-0", &["curl", "-sS", "-f", url])?.ok()?;
-    let objects: Vec<Value> = serde_json::from_str(&page)?;
+    let objects: Vec<Value> = serde_json::from_str(&stage.told("status")?)?;
     let ours = objects.iter().filter(|object| object["name"] == name);
     let mut conditions = ours.flat_map(|object| object["conditions"].as_array().into_iter().flatten());
     let text = |condition: &Value, key: &str| condition[key].as_str().unwrap_or_default().to_owned();
@@ -52,9 +50,7 @@ pub(crate) fn told(stage: &Stage, name: &str, words: &[&str]) -> Result<Option<(
 
 /// What the control plane says of a kind that has no status: the field and what is wrong.
 fn told_without_status(stage: &Stage, kind: &str, words: &[&str]) -> Result<Option<(String, String)>> {
-    let url = "http://127.0.0.1:8080/debug/problems";
-    let page = stage.exec("istio-system/istiod-0", &["curl", "-sS", "-f", url])?.ok()?;
-    let problems: Vec<Value> = serde_json::from_str(&page)?;
+    let problems: Vec<Value> = serde_json::from_str(&stage.told("problems")?)?;
     let text = |problem: &Value, key: &str| problem[key].as_str().unwrap_or_default().to_owned();
     let ours = problems.iter().filter(|problem| text(problem, "resource").contains(kind));
     let mut said = ours.map(|problem| (text(problem, "field"), text(problem, "reason")));
@@ -79,7 +75,8 @@ pub(crate) fn wait_until_told(stage: &mut Stage, what: &str, name: &str, words: 
 
 fn holds(stage: &mut Stage, what: &str, (options, url, expected): Ask) -> Result<()> {
     let mut last = None;
-    let waited = stage.wait(what, super::RULES_DEADLINE, |stage| {
+    // A waypoint of its own may have to start first.
+    let waited = stage.wait(what, super::RULES_DEADLINE * 3, |stage| {
         last = asked(stage, "store-v1.mall", options, url, expected)?;
         Ok(last.is_none())
     });

@@ -8,22 +8,27 @@ pub mod bodies;
 pub mod canary;
 pub mod copies;
 mod dashboards;
+pub mod flips;
 pub mod guards;
 pub mod judged;
 pub mod life;
 pub mod limits;
+mod list;
 pub mod mistakes;
 pub mod outside;
 pub mod protocols;
 pub mod reach;
 pub mod resilience;
 pub mod routes;
+pub mod settings;
+pub mod switches;
 pub mod telemetry;
 pub mod tls;
 pub mod tokens;
 
 use crate::stage::{Output, Stage};
 use anyhow::{Context, Result, ensure};
+pub(crate) use list::ALL;
 use serde::Deserialize;
 use std::{collections::BTreeMap, time::Duration};
 

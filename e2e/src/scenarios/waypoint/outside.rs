@@ -114,10 +114,7 @@ fn door(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     stage.apply(&MESH.replacen("port: 9000", "port: many", 1))?;
     let mistake = "data.mesh.extensionProviders[0].envoyExtAuthzGrpc.port";
     stage.wait("the mistake in the mesh's configuration is told", TOLD, |stage| {
-        let page = ["curl", "-sS", "-f", "http://127.0.0.1:8080/debug/problems"];
-        let problems = stage.exec("istio-system/istiod-0", &page)?.ok()?;
-        let status = ["curl", "-sS", "-f", "http://127.0.0.1:8080/debug/status"];
-        Ok(problems.contains(mistake) || stage.exec("istio-system/istiod-0", &status)?.ok()?.contains(mistake))
+        Ok(stage.told("problems")?.contains(mistake) || stage.told("status")?.contains(mistake))
     })?;
     let still = get(stage, "/door/yes", &[])?;
     ensure!(
@@ -161,8 +158,47 @@ fn traces(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
         Ok(asked(stage, "export")?.len() > before + 3)
     })?;
     stage.delete(TRACES)?;
+    by_default(stage)?;
+    seen.push("spans by the mesh's own configuration, and none where a Telemetry wants none".into());
     seen.push("a collector gets spans over OTLP: W3C and B3 go on, tags, 100 % sampling".into());
     Ok(())
+}
+
+/// What the configuration of the mesh says of traces holds without a Telemetry, which may say otherwise.
+fn by_default(stage: &mut Stage) -> Result<()> {
+    let said = "    enableTracing: true\n    defaultProviders: { tracing: [traces] }\n    defaultConfig: { tracing: { sampling: 100 } }\n";
+    stage.apply(&format!("{}{said}", MESH.trim_end_matches(' ')))?;
+    let before = asked(stage, "export")?.len();
+    stage.wait("each request begins a trace, at 100 %", TOLD, |stage| {
+        get(stage, "/by-default", &[])?;
+        Ok(asked(stage, "export")?.len() > before + 3)
+    })?;
+    let silent = "
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: { name: silent, namespace: mall }
+spec:
+  targetRefs: [{ group: '', kind: Service, name: store }]
+  tracing: [{ disableSpanReporting: true }]
+";
+    stage.apply(silent)?;
+    let mut n = 0;
+    stage.wait("a service tells no spans", TOLD, |stage| {
+        n += 1;
+        let ids = [format!("{n:032x}"), format!("{:032x}", n + 1_000_000)];
+        for (host, id) in ["store", "store-v1"].iter().zip(&ids) {
+            let parent = format!("traceparent: 00-{id}-00f067aa0ba902b7-01");
+            ask(stage, CLIENT, &format!("http://{host}.mall/silent"), &["-H", &parent])?;
+        }
+        let told = |stage: &Stage, id: &str| -> Result<bool> {
+            Ok(asked(stage, "export")?.iter().any(|span| span["trace"] == id))
+        };
+        // Spans are sent in order: where the later one is, the earlier one is not to come.
+        stage.wait("the other tells its own", TOLD, |stage| told(stage, &ids[1]))?;
+        Ok(!told(stage, &ids[0])?)
+    })?;
+    stage.delete(silent)?;
+    stage.apply(MESH)
 }
 
 fn limit(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {

@@ -26,6 +26,46 @@ fn policy(service: &str, section: &str) -> String {
     )
 }
 
+/// A policy of Gateway API for a service, or for another kind of it.
+fn backend_policy(group: &str, kind: &str, name: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.x-k8s.io/v1alpha1\nkind: XBackendTrafficPolicy\nmetadata: {{ name: reach, \
+         namespace: mall }}\nspec:\n  targetRefs: [{{ group: '{group}', kind: {kind}, name: {name} }}]\n  \
+         retryConstraint: {{ budget: {{ percent: 1 }}, minRetryRate: {{ count: 3 }} }}\n"
+    )
+}
+
+/// A service of a ServiceEntry: the pod of `store-v1`, under an address of its own.
+const OUTER: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: outer, namespace: mall }
+spec:
+  hosts: [outer.example]
+  addresses: [240.241.9.9]
+  ports: [{ number: 80, name: http, protocol: HTTP, targetPort: 8080 }]
+  resolution: STATIC
+  location: MESH_INTERNAL
+  workloadSelector: { labels: { app: store, version: v1 } }
+---
+";
+
+/// A subset of `store-v1` that is all of it and has a breaker of its own, and the way there.
+const SUBSET: &str = "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: reach, namespace: mall }
+spec:
+  host: store-v1
+  trafficPolicy: { connectionPool: { http: { http2MaxRequests: 15 } } }
+  subsets: [{ name: all, labels: { version: v1 }, trafficPolicy: { connectionPool: { http: { http2MaxRequests: 6 } } } }]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: reach, namespace: mall }
+spec: { hosts: [store-v1], http: [{ route: [{ destination: { host: store-v1, subset: all } }] }] }
+";
+
 /// Runs the scenario.
 pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     super::open(stage)?;
@@ -48,6 +88,8 @@ fn balancing(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
         (rule("store", "loadBalancer: { simple: ROUND_ROBIN }"), "round robin", 0.48, 0.52),
         (policy("store", "loadBalancer: { simple: ROUND_ROBIN }"), "round robin of a TrafficPolicy", 0.48, 0.52),
         (rule("store", "loadBalancer: { simple: RANDOM }"), "random", 0.35, 0.65),
+        (rule("store", "loadBalancer: { simple: PASSTHROUGH }"), "passthrough: by lot", 0.35, 0.65),
+        (rule("store", "loadBalancer: { simple: LEAST_CONN }"), "LEAST_CONN, v1 slow", 0.7, 1.0),
         (rule("store", "loadBalancer: { simple: LEAST_REQUEST }"), "least request, v1 slow", 0.7, 1.0),
     ] {
         stage.apply(&object)?;
@@ -141,6 +183,8 @@ fn breakers(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
             ),
             2,
         ),
+        (SUBSET.to_owned(), 6),
+        (policy("store-v1, sectionName: http", "circuitBreaker: { maxRequests: 7 }"), 7),
         (policy("store-v1", "circuitBreaker: { maxConnections: 4, maxPendingRequests: 1 }"), 5),
         (rule("store-v1", "connectionPool: { tcp: { maxConnections: 2 }, http: { http1MaxPendingRequests: 1 } }"), 3),
     ];
@@ -183,61 +227,79 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: { name: reach, namespace: mall }
 spec:
-  parentRefs: [{ group: '', kind: Service, name: store-v1, port: 80 }]
+  parentRefs:
+    - { group: '', kind: Service, name: store-v1, port: 80 }
+    - { group: networking.istio.io, kind: ServiceEntry, name: outer, port: 80 }
   rules:
     - retry: { codes: [503], attempts: 2, backoff: 1ms }
-      backendRefs: [{ name: store-v1, port: 80 }]
+      backendRefs: [{ group: networking.istio.io, kind: Hostname, name: HOST, port: 80 }]
 ";
-    stage.apply(route)?;
     let mut shown = Vec::new();
-    for object in [
-        policy("store-v1", "retryBudget: { percent: 1, minRetries: 3 }"),
-        rule("store-v1", "retryBudget: { percent: 1, minRetryConcurrency: 3 }"),
+    let (service, outer) = (("store-v1.mall.svc.cluster.local", "store-v1.mall"), ("outer.example", "240.241.9.9"));
+    for (object, (host, dialled)) in [
+        (policy("store-v1", "retryBudget: { percent: 1, minRetries: 3 }"), service),
+        (rule("store-v1", "retryBudget: { percent: 1, minRetryConcurrency: 3 }"), service),
+        (rule("store-v1", "connectionPool: { http: { maxRetries: 3 } }"), service),
+        (policy("store-v1", "circuitBreaker: { maxRetries: 3 }"), service),
+        (backend_policy("", "Service", "store-v1"), service),
+        (backend_policy("networking.istio.io", "ServiceEntry", "outer"), outer),
     ] {
-        stage.apply(&object)?;
-        set_mode(stage, V1, "status=503&delay_ms=400")?;
-        let mut arrived = 0;
-        let waited = stage.wait("few are tried again", super::RULES_DEADLINE, |stage| {
-            counts(stage, V1)?;
-            let load =
-                ["requests", "http://store-v1.mall/", "--rate", "10000", "--seconds", "0.005", "--connections", "50"];
-            let report: requests::Report = stage.app(CLIENT, &load)?.report()?;
-            ensure!(report.status(503) == 50, "all fail: {report:?}");
-            arrived = counts(stage, V1)?.total;
-            // The three of each round, and the second round of those.
-            Ok((53..=56).contains(&arrived))
-        });
-        set_mode(stage, V1, "good")?;
-        waited.with_context(|| format!("{arrived} arrived under {object}"))?;
-        stage.delete(&object)?;
-        shown.push(arrived.to_string());
+        let (route, url) = (route.replace("HOST", host), format!("http://{dialled}/"));
+        let objects = format!("{OUTER}{route}---\n{object}");
+        stage.apply(&objects)?;
+        shown.push(few_tries(stage, &url).with_context(|| object.clone())?.to_string());
+        if object.contains("XBackendTrafficPolicy") {
+            let words = ["spec.retryConstraint.minRetryRate.count"];
+            stage.apply(&object.replace("count: 3", "count: some"))?;
+            let reason = super::mistakes::wait_until_told(stage, "XBackendTrafficPolicy", "reach", &words)?;
+            few_tries(stage, &url).context("the last good version of an XBackendTrafficPolicy is gone")?;
+            seen.push(format!("XBackendTrafficPolicy: {reason}, {}; the last good version stays", words[0]));
+        }
+        stage.delete(&objects)?;
     }
-    stage.delete(route)?;
-    seen.push(format!("retry budgets of 3, said in two kinds: of 50 requests that fail {} tries", shown.join(", ")));
+    let ways = shown.len();
+    seen.push(format!("retry budgets of 3, said in {ways} ways: of 50 requests that fail {} tries", shown.join(", ")));
     Ok(())
 }
 
+/// Waits until of fifty requests only a few are tried again: the three of each round, and the second round of those.
+fn few_tries(stage: &mut Stage, url: &str) -> Result<u64> {
+    set_mode(stage, V1, "status=503&delay_ms=400")?;
+    let mut arrived = 0;
+    let waited = stage.wait("few are tried again", super::RULES_DEADLINE, |stage| {
+        counts(stage, V1)?;
+        let load = ["requests", url, "--rate", "10000", "--seconds", "0.005", "--connections", "50"];
+        let report: requests::Report = stage.app(CLIENT, &load)?.report()?;
+        arrived = counts(stage, V1)?.total;
+        Ok(report.status(503) == 50 && (53..=56).contains(&arrived))
+    });
+    set_mode(stage, V1, "good")?;
+    waited.with_context(|| format!("{arrived} arrived"))?;
+    Ok(arrived)
+}
+
 fn ejections(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
-    for (what, object) in [
+    let often = "interval: 500ms, baseEjectionTime: 2s";
+    let of_rule =
+        |more: &str| rule("store", &format!("outlierDetection: {{ {often}, maxEjectionPercent: 50, {more} }}"));
+    for (what, object, bad) in [
         (
             "TrafficPolicy",
-            policy(
-                "store",
-                "outlierDetection: { consecutiveErrors: 3, interval: 500ms, baseEjectionTime: 2s, maxEjectedPercent: 50 }",
-            ),
+            policy("store", &format!("outlierDetection: {{ {often}, maxEjectedPercent: 50, consecutiveErrors: 3 }}")),
+            500,
         ),
+        ("DestinationRule", of_rule("consecutive5xxErrors: 3"), 500),
+        ("consecutiveGatewayErrors", of_rule("consecutive5xxErrors: 0, consecutiveGatewayErrors: 3"), 503),
         (
-            "DestinationRule",
-            rule(
-                "store",
-                "outlierDetection: { consecutive5xxErrors: 3, interval: 500ms, baseEjectionTime: 2s, maxEjectionPercent: 50 }",
-            ),
+            "outlierDetectionHttpErrorCodes",
+            of_rule("consecutive5xxErrors: 3, outlierDetectionHttpErrorCodes: [418]"),
+            418,
         ),
     ] {
         stage.apply(&object)?;
-        set_mode(stage, V1, "status=500")?;
+        set_mode(stage, V1, &format!("status={bad}"))?;
         stage.wait("v1 is ejected", super::RULES_DEADLINE, |stage| {
-            Ok(load(stage, "http://store.mall/", "100", "0.5")?.status(500) == 0)
+            Ok(load(stage, "http://store.mall/", "100", "0.5")?.status(bad) == 0)
         })?;
         counts(stage, V1)?;
         let report = load(stage, "http://store.mall/", "100", "1")?;
@@ -256,5 +318,59 @@ fn ejections(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
             "ejection ({what}): after 3 errors v1 was asked {asked} times of 100; it came back when good"
         ));
     }
+    unheeded(stage, seen)?;
+    refused(stage, seen)
+}
+
+/// Ejections are not heeded where too few would be left.
+fn unheeded(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    let out = "consecutive5xxErrors: 3, interval: 500ms, baseEjectionTime: 2s, maxEjectionPercent: 50";
+    let shares = "loadBalancer: { simple: ROUND_ROBIN }";
+    let heeded = rule("store", &format!("{shares}, outlierDetection: {{ {out} }}"));
+    stage.apply(&heeded)?;
+    set_mode(stage, V1, "status=500")?;
+    let until = |stage: &mut Stage, what: &str, least: u64, most: u64| {
+        stage.wait(what, super::RULES_DEADLINE, |stage| {
+            Ok((least..=most).contains(&load(stage, "http://store.mall/", "100", "1")?.status(500)))
+        })
+    };
+    let ejected = until(stage, "v1 is ejected", 0, 4);
+    stage.apply(&rule("store", &format!("{shares}, outlierDetection: {{ {out}, minHealthPercent: 60 }}")))?;
+    let again = ejected.and_then(|_| until(stage, "one healthy of two is less than 60 %: v1 is asked", 45, 55));
+    set_mode(stage, V1, "good")?;
+    stage.delete(&heeded)?;
+    again?;
+    stage.wait("both are asked without the rule", super::RULES_DEADLINE, |stage| {
+        Ok(load(stage, "http://store.mall/", "100", "0.5")?.backends.len() == 2)
+    })?;
+    seen.push("minHealthPercent 60: with one of two ejected both are asked again".into());
+    Ok(())
+}
+
+/// Connections that fail are counted apart where that is wanted.
+fn refused(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
+    let waypoint = super::waypoints(stage)?.pop().context("the mall has a waypoint")?;
+    let left_out = |stage: &Stage| -> Result<usize> { Ok(stage.logs(&waypoint)?.matches("is left out for").count()) };
+    let object = rule(
+        "store",
+        "outlierDetection: { splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 3, \
+         consecutive5xxErrors: 0, interval: 500ms, baseEjectionTime: 1s, maxEjectionPercent: 50 }",
+    );
+    stage.apply(&object)?;
+    let before = left_out(stage)?;
+    stage.wait("three connections that fail leave it out", super::RULES_DEADLINE * 2, |stage| {
+        set_mode(stage, V1, "refuse_ms=1000")?;
+        let report = load(stage, "http://store.mall/", "100", "1")?;
+        ensure!(report.status(200) == report.due, "the other one answers: {report:?}");
+        stage.wait("it listens again", super::RULES_DEADLINE, |stage| Ok(set_mode(stage, V1, "good").is_ok()))?;
+        Ok(left_out(stage)? > before)
+    })?;
+    stage.delete(&object)?;
+    stage.wait("v1 is back", super::RULES_DEADLINE, |stage| {
+        Ok(load(stage, "http://store.mall/", "100", "0.5")?.backends.contains_key("v1"))
+    })?;
+    seen.push(
+        "consecutiveLocalOriginFailures 3: connections that fail leave an endpoint out, and nobody notices".into(),
+    );
     Ok(())
 }

@@ -196,6 +196,12 @@ spec:
     - match: [{ uri: { prefix: /codes } }]
       retries: { attempts: 2, retryOn: '503', backoff: 5ms }
       route: [{ destination: { host: store-v1 } }]
+    - match: [{ uri: { prefix: /gateway } }]
+      retries: { attempts: 2, retryOn: gateway-error, backoff: 5ms }
+      route: [{ destination: { host: store-v1 } }]
+    - match: [{ uri: { prefix: /status } }]
+      retries: { attempts: 2, retryOn: retriable-4xx, backoff: 5ms }
+      route: [{ destination: { host: store-v1 } }]
     - match: [{ uri: { prefix: /late } }]
       fault: { delay: { fixedDelay: 400ms, percentage: { value: 100 } } }
       route: [{ destination: { host: store-v1 } }]
@@ -213,6 +219,10 @@ spec:
         ("once", "fail_first=1", 503, 1),
         ("codes", "fail_first=2", 200, 3),
         ("codes", "status=500", 500, 1),
+        ("gateway", "fail_first=2", 200, 3),
+        ("gateway", "status=500", 500, 1),
+        ("status/409", "good", 409, 3),
+        ("status/404", "good", 404, 1),
     ] {
         set_mode(stage, V1, mode)?;
         counts(stage, V1)?;

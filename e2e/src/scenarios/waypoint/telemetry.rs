@@ -54,7 +54,95 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
         Ok(log.lines().any(|line| line.contains(&format!("\"GET {path} HTTP/1.1\" 200"))))
     })?;
     seen.push("one line of the log in Istio's format, a request id, and the caller's trace goes on".into());
-    said_by_users(stage, seen, &pod)
+    said_by_users(stage, seen, &pod)?;
+    silenced(stage, seen, &pod)?;
+    marked(stage, seen, &pod)
+}
+
+/// Whether the log of the waypoint has a request.
+fn logged(stage: &Stage, pod: &str, path: &str) -> Result<bool> {
+    Ok(stage.logs(pod)?.lines().any(|line| line.contains(&format!("\"GET {path} HTTP/1.1\""))))
+}
+
+/// A Telemetry; without a service it is for its whole namespace.
+fn of(namespace: &str, name: &str, service: Option<&str>, said: &str) -> String {
+    let target = service.map(|name| format!("  targetRefs: [{{ group: '', kind: Service, name: {name} }}]\n"));
+    format!(
+        "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {{ name: {name}, namespace: {namespace} }}\nspec:\n\
+         {}  {said}\n---\n",
+        target.unwrap_or_default()
+    )
+}
+
+/// The configuration of the mesh.
+fn mesh(said: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: istio, namespace: istio-system }}\ndata:\n  mesh: |\n    {said}\n"
+    )
+}
+
+/// The log can be silent for a namespace, for the mesh, and by the mesh's configuration; a nearer place has the last word.
+fn silenced(stage: &mut Stage, seen: &mut Vec<String>, pod: &str) -> Result<()> {
+    let silent = "accessLogging: [{ disabled: true }]";
+    let loud = of("mall", "loud", Some("store-v2"), "accessLogging: [{ disabled: false }]");
+    let providers = "extensionProviders: [{ name: file, envoyFileAccessLog: { path: /dev/stdout } }, { name: numbers, prometheus: {} }]";
+    let by_provider = of("mall", "loud", Some("store-v2"), "accessLogging: [{ providers: [{ name: file }] }]");
+    let rows = [
+        ("the namespace", of("mall", "silent", None, silent) + &loud, true),
+        ("the mesh", of("istio-system", "silent", None, silent) + &loud, true),
+        ("accessLogFile", mesh(&format!("accessLogFile: ''\n    {providers}")) + "---\n" + &by_provider, true),
+        (
+            "defaultProviders",
+            mesh(&format!(
+                "accessLogFile: ''\n    {providers}\n    defaultProviders: {{ accessLogging: [file], metrics: [numbers] }}"
+            )),
+            false,
+        ),
+    ];
+    let mut n = 0;
+    for (what, objects, quiet) in &rows {
+        stage.apply(objects)?;
+        let mut settle = |stage: &mut Stage, quiet: bool| {
+            stage.wait(&format!("{what}: the log is silent: {quiet}"), Duration::from_secs(20), |stage| {
+                n += 1;
+                ask(stage, CLIENT, &format!("http://store.mall/quiet-{n}"), &[])?;
+                ask(stage, CLIENT, &format!("http://store-v2.mall/loud-{n}"), &[])?;
+                // Lines are written in order: where the later one is, the earlier one is not to come.
+                let came = stage
+                    .wait("the other is", Duration::from_secs(2), |stage| logged(stage, pod, &format!("/loud-{n}")));
+                Ok(came.is_ok() && logged(stage, pod, &format!("/quiet-{n}"))? != quiet)
+            })
+        };
+        settle(stage, *quiet)?;
+        stage.delete(objects)?;
+        settle(stage, false)?;
+    }
+    seen.push(format!("access log: {} ways to silence it, and who says otherwise nearer by", rows.len()));
+    Ok(())
+}
+
+/// A metric by its own name; and what is said of callers' side concerns nobody here.
+fn marked(stage: &mut Stage, seen: &mut Vec<String>, pod: &str) -> Result<()> {
+    let said = of(
+        "mall",
+        "marked",
+        Some("store"),
+        "accessLogging: [{ match: { mode: CLIENT }, disabled: true }]\n  metrics: [{ overrides: [{ match: { customMetric: \
+         istio_requests_total }, tagOverrides: { mark: { value: \"'on'\" } } }] }]",
+    );
+    stage.apply(&said)?;
+    stage.wait("a metric is marked by its name", Duration::from_secs(20), |stage| {
+        ask(stage, CLIENT, "http://store.mall/", &[])?;
+        let text = stage.metrics(pod, 15020)?;
+        Ok(text.lines().any(|line| line.starts_with("istio_requests_total{") && line.contains("mark=\"on\"")))
+    })?;
+    ask(stage, CLIENT, "http://store.mall/of-both-sides", &[])?;
+    stage.wait("mode CLIENT silences no waypoint", Duration::from_secs(10), |stage| {
+        logged(stage, pod, "/of-both-sides")
+    })?;
+    stage.delete(&said)?;
+    seen.push("Telemetry: a metric by its own name is marked, and mode CLIENT concerns no waypoint".into());
+    Ok(())
 }
 
 /// What users say of log and metrics holds.
@@ -65,9 +153,6 @@ fn said_by_users(stage: &mut Stage, seen: &mut Vec<String>, pod: &str) -> Result
              targetRefs: [{{ group: '', kind: Service, name: store }}]\n  {said}\n"
         )
     };
-    let logged = |stage: &Stage, path: &str| -> Result<bool> {
-        Ok(stage.logs(pod)?.lines().any(|line| line.contains(&format!("\"GET {path} HTTP/1.1\""))))
-    };
     let get = |stage: &Stage, path: &str| ask(stage, CLIENT, &format!("http://store.mall{path}"), &[]);
     stage.apply(&telemetry("accessLogging: [{ filter: { expression: 'response.code >= 400' } }]"))?;
     let mut n = 0;
@@ -76,8 +161,9 @@ fn said_by_users(stage: &mut Stage, seen: &mut Vec<String>, pod: &str) -> Result
         get(stage, &format!("/good-{n}"))?;
         get(stage, &format!("/status/404?n={n}"))?;
         // Lines are written in order: where the later one is, the earlier one is not to come.
-        stage.wait("the other is", Duration::from_secs(5), |stage| logged(stage, &format!("/status/404?n={n}")))?;
-        Ok(!logged(stage, &format!("/good-{n}"))?)
+        stage
+            .wait("the other is", Duration::from_secs(5), |stage| logged(stage, pod, &format!("/status/404?n={n}")))?;
+        Ok(!logged(stage, pod, &format!("/good-{n}"))?)
     })?;
     stage.apply(&telemetry(
         "metrics: [{ overrides: [{ match: { metric: REQUEST_COUNT }, tagOverrides: { kind: { value: \"request.headers['x-kind']\" }, \

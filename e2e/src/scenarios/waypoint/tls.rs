@@ -191,11 +191,39 @@ fn begun_by_policy(stage: &mut Stage, seen: &mut Vec<String>, certificate: &str)
     let reason = wait_until_told(stage, "BackendTLSPolicy", "secure", &["spec.validation.hostname"])?;
     wait_for(stage, "BackendTLSPolicy: the last good version stays", 200, NAME)?;
     seen.push(format!("BackendTLSPolicy: {reason}, spec.validation.hostname; the last good rules stay"));
+    of_an_entry(stage, &policy("", &format!("hostname: {NAME}, {ours}")))?;
     stage.delete(&authorities(""))?;
     wait_for(stage, "BackendTLSPolicy: without authorities nobody is trusted", 503, "-")?;
     stage.delete(&policy("", ""))?;
     seen.push("BackendTLSPolicy: by name, names, authorities of our own and of the system; else no connection".into());
     Ok(())
+}
+
+/// The same policy for a ServiceEntry whose endpoint is the same pod.
+fn of_an_entry(stage: &mut Stage, policy: &str) -> Result<()> {
+    let entry = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: outer, namespace: mall }
+spec:
+  hosts: [outer.example]
+  addresses: [240.241.9.9]
+  ports: [{ number: 80, name: http, protocol: HTTP, targetPort: 8443 }]
+  resolution: STATIC
+  location: MESH_INTERNAL
+  workloadSelector: { labels: { app: secure-a } }
+---
+";
+    let policy = policy.replace("name: secure, namespace", "name: outer, namespace").replace(
+        "group: '', kind: Service, name: secure-a",
+        "group: networking.istio.io, kind: ServiceEntry, name: outer",
+    );
+    stage.apply(&format!("{entry}{policy}"))?;
+    let to = ["--resolve", "outer.example:80:240.241.9.9"];
+    stage.wait("BackendTLSPolicy: a ServiceEntry", super::RULES_DEADLINE, |stage| {
+        Ok(ask(stage, CLIENT, "http://outer.example/", &to).is_ok_and(|answer| answer.header("x-server-name") == NAME))
+    })?;
+    stage.delete(&format!("{entry}{policy}"))
 }
 
 fn begun_by_rule(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
@@ -213,6 +241,15 @@ fn begun_by_rule(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     wait_for(stage, "DestinationRule: what cannot be done lets no connection come about", 503, "-")?;
     stage.apply(&rule(&format!("mode: SIMPLE, sni: x.{NAME}, insecureSkipVerify: true")))?;
     wait_for(stage, "DestinationRule: TLS again", 200, &format!("x.{NAME}"))?;
+    for mode in ["DISABLE", "ISTIO_MUTUAL"] {
+        stage.apply(&rule(&format!("mode: {mode}")))?;
+        stage.wait("DestinationRule: no TLS of the waypoint's own", super::RULES_DEADLINE, |stage| {
+            let (status, name) = originated(stage)?;
+            Ok(status >= 500 && name == "-")
+        })?;
+        stage.apply(&rule(&format!("mode: SIMPLE, sni: {NAME}, insecureSkipVerify: true")))?;
+        wait_for(stage, "DestinationRule: TLS once more", 200, NAME)?;
+    }
     stage.delete(&rule(""))?;
     seen.push("DestinationRule tls: SIMPLE with and without verifying, and MUTUAL that closes, for one port".into());
     Ok(())

@@ -45,14 +45,17 @@ fn overlay(section: Section, value: Value) -> Overlay {
     Overlay { section, origin: "ConfigMap shop/p, entry x".into(), value }
 }
 
-/// Compares with the file beside the tests. What is made now is left where it can be copied from.
+/// Compares with the file beside the tests. What is made now and differs is left where it can be copied from.
 fn golden(name: &str, objects: &[Value]) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     let made = serde_json::to_string_pretty(objects).expect("JSON") + "\n";
-    let now = std::env::temp_dir().join(name);
-    std::fs::write(&now, &made).expect("written");
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(made == kept, "different; if that is right: cp {} {}", now.display(), path.display());
+    if made != kept {
+        // Other people may test on this machine too.
+        let now = std::env::temp_dir().join(format!("{}-{name}", std::process::id()));
+        std::fs::write(&now, &made).expect("written");
+        panic!("different; if that is right: cp {} {}", now.display(), path.display());
+    }
 }
 
 #[test]

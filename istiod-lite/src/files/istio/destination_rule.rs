@@ -102,7 +102,6 @@ fn pool(field: &Field<'_>) -> Option<Pool> {
     unhonoured(&http, &["http2KeepAlive"]);
     let upgrade =
         [("DEFAULT", None), ("DO_NOT_UPGRADE", Some(HttpVersion::Http1)), ("UPGRADE", Some(HttpVersion::Http2))];
-    // As the caller does is what is done when nobody says.
     let as_caller = http.at("useClientProtocol").flag() == Some(true);
     let version = http.at("h2UpgradePolicy").one_of(&upgrade).flatten();
     Some(Pool {
@@ -116,6 +115,7 @@ fn pool(field: &Field<'_>) -> Option<Pool> {
         idle_timeout: duration(&http.at("idleTimeout")).or_else(|| duration(&tcp.at("idleTimeout"))),
         age_max: some_duration(&tcp.at("maxConnectionDuration")),
         http: version.filter(|_| !as_caller),
+        as_caller,
     })
 }
 

@@ -276,6 +276,7 @@ fn pool(field: &Field<'_>) -> Option<Pool> {
         idle_timeout: duration(&field.at("idleTimeout")),
         age_max: some_duration(&field.at("maxConnectionAge")),
         http: None,
+        as_caller: false,
     })
 }
 

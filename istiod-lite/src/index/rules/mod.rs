@@ -180,6 +180,9 @@ impl Index {
             if object.kind == crate::facts::Kind::AuthorizationPolicy {
                 self.say_of_policy(object);
             }
+            if object.kind == crate::facts::Kind::Gateway {
+                self.look_at_gateways([(object.namespace.clone(), object.name.clone())].into());
+            }
         }
     }
 

@@ -59,7 +59,8 @@ pub(super) fn lay(traffic: &mut Traffic, sections: &Sections) -> Vec<&'static st
     if let Some(pool) = sections.pool {
         overridden.extend((traffic.pool != Default::default()).then_some("connectionPool"));
         // Which HTTP is spoken cannot be said by those who do not know.
-        traffic.pool = mesh::route::traffic::Pool { http: pool.http.or(traffic.pool.http), ..pool };
+        let as_caller = pool.as_caller || traffic.pool.as_caller;
+        traffic.pool = mesh::route::traffic::Pool { http: pool.http.or(traffic.pool.http), as_caller, ..pool };
     }
     let mut put = |name, said: bool| overridden.extend(said.then_some(name));
     if let Some(outlier) = &sections.outlier {

@@ -185,6 +185,7 @@ prop_compose! {
         let address = GatewayAddress::Hostname(format!("wp{n}.ns{ns}.svc.cluster.local").into());
         Fact::Gateway(Box::new(Gateway {
             forward_client_identity: false,
+            refused: Vec::new(),
             meta,
             class: ["istio-waypoint", "istio-waypoint", "own"][class].into(),
             listeners: vec![listener],

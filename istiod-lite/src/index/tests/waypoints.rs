@@ -376,3 +376,25 @@ fn a_waypoints_own_service_and_pods_have_none() {
     assert_eq!(waypoints(&view), ("-".into(), "-".into()));
     assert_eq!(callers(&view, 8080), "++++");
 }
+
+#[test]
+fn a_gateway_that_cannot_be_read_stays_what_it_was_and_says_so() {
+    let good = gateway("shop", "wp", "");
+    let (mut index, _) = index(&good);
+    let key = |index: &crate::index::Index| {
+        index.gateway_of(&Identity::new("cluster.local", "shop", "wp").expect("an identity")).map(|key| key.to_string())
+    };
+    let said = |index: &crate::index::Index| {
+        let mut all = index.conditions().flat_map(|(_, all)| all).filter(|one| &*one.kind == "Accepted");
+        all.next().map(|one| format!("{} {}: {}", one.status, one.reason, one.message)).unwrap_or_default()
+    };
+    assert!(said(&index).starts_with("true Accepted"), "{}", said(&index));
+    let broken = good.replace("protocol: HBONE", "protocol: HBONE, allowedRoutes: {namespaces: {from: Nobody}}");
+    let (objects, _) = chassis::objects::parse(std::path::Path::new("broken.yaml"), &broken);
+    objects.iter().filter_map(|object| crate::files::read(object).fact).for_each(|fact| drop(index.apply(fact)));
+    assert_eq!(key(&index), Some("shop/wp".into()));
+    let wanted = "false ListenersNotValid: spec.listeners[0].allowedRoutes.namespaces.from: is none of";
+    assert!(said(&index).starts_with(wanted), "{}", said(&index));
+    facts(&good).into_iter().for_each(|fact| drop(index.apply(fact)));
+    assert!(said(&index).starts_with("true Accepted"), "{}", said(&index));
+}

@@ -134,3 +134,25 @@ fn the_same_key_and_the_same_session_go_to_the_same_endpoint() {
     let wish = Wish { session: Some(&uid), ..Wish::default() };
     assert_eq!(choose(&hosts, &wish, &mut dice()).map(|host| &host.uid), Some(&uid));
 }
+
+/// How often an endpoint that came at 100 s is taken of 3,000 requests, so many seconds later.
+fn shares_of_a_newcomer(balance: Balance, seconds: u64) -> usize {
+    let warmup = Some(Warmup { duration: Duration::from_secs(10), minimum: mesh::route::text::Fraction(100_000) });
+    let (_, mut hosts) = hosts(Traffic { balance, warmup, ..Traffic::default() });
+    let changed = Arc::get_mut(&mut hosts);
+    let newcomer = Arc::get_mut(&mut changed.expect("nobody else has it").all[0]).expect("nobody else has it");
+    newcomer.load = Arc::new(crate::upstream::hosts::Load::new(Some(Duration::from_secs(100))));
+    let now = Duration::from_secs(100 + seconds);
+    let counts = counted(&hosts, 3000, |turn| Wish { turn, now, ..Wish::default() });
+    counts.get(&name(&hosts.all[0])).copied().unwrap_or(0)
+}
+
+#[test]
+fn a_newcomers_share_grows_until_it_is_warm() {
+    for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest] {
+        let [cold, half, warm] = [0, 5, 10].map(|seconds| shares_of_a_newcomer(balance.clone(), seconds));
+        assert!(cold > 0 && cold < 200, "{balance:?}: {cold}");
+        assert!(cold < half && half < warm, "{balance:?}: {cold}, {half}, {warm}");
+        assert!((900..1100).contains(&warm), "{balance:?}: {warm}");
+    }
+}

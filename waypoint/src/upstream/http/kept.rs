@@ -1,22 +1,26 @@
 //! The connections to endpoints that one core keeps: idle ones of HTTP/1, shared ones of HTTP/2.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh::Str;
-use mesh::route::traffic::{HttpVersion, Pool as Settings};
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use mesh::route::traffic::{HttpVersion, Pool as Settings, ProxyProtocol};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, sleep};
 
 use super::Way;
 use crate::body::Outgoing;
-use crate::limits::{IDLE_PER_HOST_MAX, UPSTREAM_IDLE, UPSTREAM_STREAMS_MAX};
+use crate::limits::{IDLE_PER_HOST_MAX, SETTINGS_LOOK, UPSTREAM_IDLE, UPSTREAM_STREAMS_MAX};
 use crate::upstream::cluster::ClusterKey;
 use crate::upstream::failure::TryFailure;
 use crate::upstream::hosts::Place;
+use crate::upstream::origination::Io;
+use crate::upstream::proxy_protocol::Ends;
 
 /// What two requests must have in common to share a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +31,8 @@ struct Key {
     version: HttpVersionKey,
     /// Which TLS of our own, by its number and name.
     origination: Option<(u64, Str)>,
+    /// Who calls, where connections say so: they are not for others.
+    ends: Option<(ProxyProtocol, Ends)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +69,43 @@ pub(super) struct Shared {
     pub(super) served: AtomicU32,
     pub(super) born: Instant,
     pub(super) used: Mutex<Instant>,
+    /// Asks whoever drives the connection whether the peer takes an extended CONNECT.
+    pub(super) ask: mpsc::Sender<oneshot::Sender<bool>>,
+}
+
+impl Shared {
+    /// Whether the peer takes an extended CONNECT. Its settings may still be on their way.
+    pub(super) async fn takes_extended_connect(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.ask.send(answer).await.is_ok() && answered.await == Ok(true)
+    }
+}
+
+/// A connection that is being driven.
+type Driven = http2::Connection<TokioIo<Io>, Outgoing, TokioExecutor>;
+
+/// Drives a connection to its end, and says whether its peer takes an extended CONNECT: at once if it does, and until
+/// this time its settings may still be on their way.
+pub(super) async fn driven(
+    mut connection: Pin<Box<Driven>>,
+    mut asked: mpsc::Receiver<oneshot::Sender<bool>>,
+    settled: Instant,
+) -> hyper::Result<()> {
+    loop {
+        let answer = tokio::select! {
+            end = connection.as_mut() => return end,
+            Some(answer) = asked.recv() => answer,
+        };
+        // Nobody wakes us when the settings come.
+        while !connection.is_extended_connect_protocol_enabled() && Instant::now() < settled {
+            tokio::select! {
+                end = connection.as_mut() => return end,
+                () = sleep(SETTINGS_LOOK) => {}
+            }
+        }
+        // Who asked may have given up.
+        let _gone = answer.send(connection.is_extended_connect_protocol_enabled());
+    }
 }
 
 /// What a connection has behind it.
@@ -91,6 +134,7 @@ impl Clients {
                 HttpVersion::Http2 => HttpVersionKey::Two,
             },
             origination: origination.map(|own| (own.number(), own.name(way.server_name).into())),
+            ends: way.hosts.traffic.proxy_protocol.zip(way.ends),
         };
         lock(&self.entries).entry(key).or_default().clone()
     }
@@ -107,7 +151,7 @@ impl Clients {
     /// Closes what was idle for long, and forgets endpoints without connections.
     pub fn sweep(&self, idle: impl Fn(&ClusterKey) -> Option<Duration>) {
         lock(&self.entries).retain(|key, entry| {
-            let most = idle(&key.cluster).unwrap_or(UPSTREAM_IDLE);
+            let most = idle_most(idle(&key.cluster));
             lock(&entry.idle).retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < most);
             lock(&entry.shared).retain(|shared| {
                 let unused = shared.streams.load(Relaxed) == 0 && lock(&shared.used).elapsed() >= most;
@@ -140,7 +184,7 @@ impl Default for Entry {
 impl Entry {
     /// The connection that was used last, if one is idle and good.
     pub(super) fn take(&self, settings: &Settings) -> Option<Idle> {
-        let most = settings.idle_timeout.unwrap_or(UPSTREAM_IDLE);
+        let most = idle_most(settings.idle_timeout);
         let mut idle = lock(&self.idle);
         while let Some(last) = idle.pop() {
             if last.sender.is_ready() && last.since.elapsed() < most && !last.life.over(settings) {
@@ -188,6 +232,15 @@ impl Drop for Stream {
     fn drop(&mut self) {
         *lock(&self.connection.used) = Instant::now();
         self.connection.streams.fetch_sub(1, Relaxed);
+    }
+}
+
+/// How long a connection without requests is kept; a policy's 0 s is for ever.
+fn idle_most(said: Option<Duration>) -> Duration {
+    match said {
+        None => UPSTREAM_IDLE,
+        Some(Duration::ZERO) => Duration::MAX,
+        Some(time) => time,
     }
 }
 

@@ -19,8 +19,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use chassis::task;
 use http::{Request, Response};
 use hyper::client::conn::{http1, http2};
+use hyper::ext::Protocol;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use mesh::route::traffic::HttpVersion;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::Upstream;
@@ -29,10 +31,11 @@ use super::connect::Told;
 use super::failure::{ConnectFailure, TryFailure, chain};
 use super::hosts::Host;
 use super::origination::Io;
+use super::proxy_protocol::Ends;
 use crate::body::Outgoing;
 use crate::limits::{
     CONNECT_DEADLINE, HEAD_BYTES_MAX, HEADERS_MAX, HTTP2_PING, RESPONSE_CONNECTION_WINDOW_BYTES, RESPONSE_WINDOW_BYTES,
-    SEND_BUFFER_BYTES,
+    SEND_BUFFER_BYTES, SETTINGS_WAIT,
 };
 use kept::{Entry, Idle, Life, Shared, Stream};
 use received::Lease;
@@ -52,6 +55,8 @@ pub struct Way<'a> {
     pub version: HttpVersion,
     /// The name in a handshake of our own, where the policy has none.
     pub server_name: &'a str,
+    /// Who calls, and what; none: we do.
+    pub ends: Option<Ends>,
     /// What its node is told.
     pub told: &'a Told,
     /// A random number.
@@ -162,6 +167,9 @@ impl Upstream {
             Some(stream) => stream,
             None => self.http2(entry, way).await?,
         };
+        if request.extensions().get::<Protocol>().is_some() && !stream.connection.takes_extended_connect().await {
+            return Err(TryFailure::NoWebSocket.into());
+        }
         way.sent.store(true, Relaxed);
         let response = stream.connection.sender.clone().try_send_request(request).await.map_err(Sent::from)?;
         let lease = Lease::Two { _stream: stream };
@@ -216,22 +224,22 @@ impl Upstream {
             .await;
         let (sender, connection) = begun.map_err(|error| no_http(&error))?;
         let cluster = way.cluster.clone();
+        let born = Instant::now();
+        let (ask, asked) = mpsc::channel(1);
         task::spawn("upstream connection", async move {
-            let end = connection.await;
+            let end = kept::driven(Box::pin(connection), asked, born + SETTINGS_WAIT).await;
             tracing::trace!(?end, "an upstream connection ended");
             drop(place);
             cluster.freed.notify_one();
         })
         .detach();
-        let now = Instant::now();
         let (streams, served) = (AtomicU32::new(0), AtomicU32::new(0));
-        Ok(Shared { sender, streams, served, born: now, used: now.into() })
+        Ok(Shared { sender, streams, served, born, used: born.into(), ask })
     }
 
     /// A connection to the endpoint, in TLS of our own where the policy wants that.
     async fn endpoint(&self, way: &Way<'_>) -> Result<Io, ConnectFailure> {
-        let deadline = way.hosts.traffic.pool.connect_timeout;
-        let raw = self.connect(&way.host.place, way.told, deadline, way.throw).await?;
+        let raw = self.reach(way.hosts, way.host, way.ends, way.told, way.throw).await?;
         match &way.hosts.origination {
             None => Ok(Io::Raw(raw)),
             Some(origination) => origination.begin(raw, way.server_name, Some(way.version)).await,

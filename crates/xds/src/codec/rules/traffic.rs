@@ -195,6 +195,7 @@ fn pool(pool: Pool) -> wire::Pool {
             Some(HttpVersion::Http2) => wire::HttpVersion::Http2,
         }
         .into(),
+        as_caller: pool.as_caller,
     }
 }
 
@@ -214,6 +215,7 @@ fn read_pool(pool: wire::Pool) -> Read<Pool> {
             wire::HttpVersion::Http1 => Some(HttpVersion::Http1),
             wire::HttpVersion::Http2 => Some(HttpVersion::Http2),
         },
+        as_caller: pool.as_caller,
     })
 }
 

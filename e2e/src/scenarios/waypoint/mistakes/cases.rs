@@ -161,6 +161,35 @@ spec:
         closes: false,
     },
     Mistake {
+        kind: "Gateway",
+        object: "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: mistake, namespace: mall }
+spec:
+  gatewayClassName: istio-waypoint
+  listeners: [{ name: mesh, port: 15008, protocol: HBONE, allowedRoutes: { namespaces: { from: VALUE } } }]
+---
+apiVersion: v1
+kind: Service
+metadata: { name: second, namespace: mall, labels: { istio.io/use-waypoint: mistake } }
+spec: { selector: { app: store, version: v1 }, ports: [{ name: http, port: 80, targetPort: 8080 }] }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: second, namespace: mall }
+spec:
+  parentRefs: [{ group: '', kind: Service, name: second, port: 80 }]
+  rules:
+    - filters: [{ type: ResponseHeaderModifier, responseHeaderModifier: { set: [{ name: x-mark, value: Gateway }] } }]
+      backendRefs: [{ name: second, port: 80 }]",
+        good: "Same",
+        broken: "Nobody",
+        told: &["spec.listeners[0].allowedRoutes.namespaces.from"],
+        asks: (&[], "http://second.mall/", "200 res.x-mark=Gateway"),
+        closes: false,
+    },
+    Mistake {
         kind: "ReferenceGrant",
         object: "
 apiVersion: gateway.networking.k8s.io/v1

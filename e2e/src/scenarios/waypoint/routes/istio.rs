@@ -135,6 +135,152 @@ spec:
         ],
     },
     Case {
+        name: "every-host",
+        yaml: "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: every-host, namespace: mall }
+spec:
+  hosts: ['*']
+  http:
+    - match: [{ uri: { prefix: /every } }]
+      directResponse: { status: 418 }
+    - route: [{ destination: { host: store-v1 } }]",
+        asks: &[
+            (&[], "/every", "418"),
+            (&[], "http://store.mall/every", "418"),
+            (&[], "http://store.mall/other", "200 by=v1"),
+        ],
+    },
+    Case {
+        name: "rules-of-places",
+        yaml: "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: of-the-mesh, namespace: istio-system }
+spec: { host: store.mall.svc.cluster.local, subsets: [{ name: root, labels: { version: v2 } }] }
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: hidden, namespace: mall }
+spec: { host: store, exportTo: [visitors], subsets: [{ name: hidden, labels: { version: v2 } }] }
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: of-some-callers, namespace: mall }
+spec: { host: store, workloadSelector: { matchLabels: { app: client } }, subsets: [{ name: some, labels: { version: v2 } }] }
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: rules-of-places, namespace: mall }
+spec:
+  hosts: [store-v1]
+  http:
+    - match: [{ uri: { prefix: /root } }]
+      route: [{ destination: { host: store, subset: root } }]
+    - match: [{ uri: { prefix: /hidden } }]
+      route: [{ destination: { host: store, subset: hidden } }]
+    - match: [{ uri: { prefix: /some } }]
+      route: [{ destination: { host: store, subset: some } }]",
+        asks: &[(&[], "/root", "200 by=v2"), (&[], "/hidden", "503"), (&[], "/some", "503")],
+    },
+    Case {
+        name: "nearer-rules",
+        yaml: "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: of-the-mesh, namespace: istio-system }
+spec: { host: store.mall.svc.cluster.local, subsets: [{ name: far, labels: { version: v2 } }] }
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: wide, namespace: mall }
+spec: { host: '*.mall.svc.cluster.local', subsets: [{ name: wide, labels: { version: v2 } }] }
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: near, namespace: mall }
+spec: { host: store, subsets: [{ name: near, labels: { version: v2 } }] }
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: nearer-rules, namespace: mall }
+spec:
+  hosts: [store-v1]
+  http:
+    - match: [{ uri: { prefix: /near } }]
+      route: [{ destination: { host: store, subset: near } }]
+    - match: [{ uri: { prefix: /wide } }]
+      route: [{ destination: { host: store, subset: wide } }]
+    - match: [{ uri: { prefix: /far } }]
+      route: [{ destination: { host: store, subset: far } }]",
+        asks: &[(&[], "/near", "200 by=v2"), (&[], "/wide", "503"), (&[], "/far", "503")],
+    },
+    Case {
+        name: "targets-of-policies",
+        yaml: "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: outer, namespace: mall }
+spec:
+  hosts: [outer.example]
+  addresses: [240.241.9.9]
+  ports: [{ number: 80, name: http, protocol: HTTP, targetPort: 8080 }]
+  resolution: STATIC
+  location: MESH_INTERNAL
+  workloadSelector: { labels: { app: store, version: v1 } }
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: of-the-service, namespace: mall }
+spec:
+  targetRefs: [{ group: '', kind: Service, name: store-v1 }]
+  action: DENY
+  rules: [{ to: [{ operation: { paths: [/of-service] } }] }]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: of-the-entry, namespace: mall }
+spec:
+  targetRefs: [{ group: networking.istio.io, kind: ServiceEntry, name: outer }]
+  action: DENY
+  rules: [{ to: [{ operation: { paths: [/of-entry] } }] }]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: of-the-gateway, namespace: mall }
+spec:
+  targetRefs: [{ group: gateway.networking.k8s.io, kind: Gateway, name: waypoint }]
+  action: DENY
+  rules: [{ to: [{ operation: { paths: [/of-gateway] } }] }]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: of-the-class, namespace: istio-system }
+spec:
+  targetRefs: [{ group: gateway.networking.k8s.io, kind: GatewayClass, name: istio-waypoint }]
+  action: DENY
+  rules: [{ to: [{ operation: { paths: [/of-class] } }] }]
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: { name: of-the-gateway, namespace: mall }
+spec:
+  targetRefs: [{ group: gateway.networking.k8s.io, kind: Gateway, name: waypoint }]
+  jwtRules: [{ issuer: a, jwks: '{\"keys\":[]}' }]",
+        asks: &[
+            (&[], "/of-service", "403"),
+            (&[], "http://store-v2.mall/of-service", "200 by=v2"),
+            (&["--resolve", "outer.example:80:240.241.9.9"], "http://outer.example/of-entry", "403"),
+            (&["--resolve", "outer.example:80:240.241.9.9"], "http://outer.example/of-service", "200 by=v1"),
+            (&[], "/of-entry", "200 by=v1"),
+            (&[], "/of-gateway", "403"),
+            (&[], "http://store-v2.mall/of-gateway", "403"),
+            (&[], "/of-class", "403"),
+            (&["-H", "Authorization: Bearer abc"], "/", "401"),
+        ],
+    },
+    Case {
         name: "sticky",
         yaml: "
 apiVersion: networking.istio.io/v1

@@ -121,9 +121,23 @@ spec:
         yaml: "
 - matches: [{ path: { value: /host } }]
   backendRefs: [{ group: networking.istio.io, kind: Hostname, name: store-v2.mall.svc.cluster.local, port: 80 }]
+- matches: [{ path: { value: /portless } }]
+  backendRefs: [{ group: networking.istio.io, kind: Hostname, name: store-v2.mall.svc.cluster.local }]
 - matches: [{ path: { value: /kind } }]
   backendRefs: [{ group: example.org, kind: Cake, name: store-v1, port: 80 }]",
-        asks: &[(&[], "/host", "200 by=v2"), (&[], "/kind", "500")],
+        asks: &[(&[], "/host", "200 by=v2"), (&[], "/portless", "200 by=v2"), (&[], "/kind", "500")],
+    },
+    Case {
+        name: "times-of-zero",
+        yaml: "
+- matches: [{ path: { value: /slow } }]
+  timeouts: { request: 0s }
+  backendRefs: [{ name: store-v1, port: 80 }]
+- matches: [{ path: { value: /short } }]
+  timeouts: { request: 100ms }
+  filters: [{ type: URLRewrite, urlRewrite: { path: { type: ReplaceFullPath, replaceFullPath: /slow/500 } } }]
+  backendRefs: [{ name: store-v1, port: 80 }]",
+        asks: &[(&[], "/slow/500", "200 by=v1"), (&[], "/short", "504")],
     },
     Case {
         name: "weights",

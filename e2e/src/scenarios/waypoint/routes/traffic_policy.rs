@@ -58,6 +58,45 @@ spec:
         ],
     },
     Case {
+        name: "further-targets",
+        yaml: "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: outer, namespace: mall }
+spec:
+  hosts: [outer.example]
+  addresses: [240.241.9.9]
+  ports: [{ number: 80, name: http, protocol: HTTP, targetPort: 8080 }]
+  resolution: STATIC
+  location: MESH_INTERNAL
+  workloadSelector: { labels: { app: store, version: v1 } }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: { name: further-targets, namespace: mall }
+spec:
+  parentRefs: [{ group: '', kind: Service, name: store, port: 90 }]
+  rules: [{ backendRefs: [{ name: store, port: 90 }] }]
+---
+apiVersion: istiod-lite.io/v1alpha1
+kind: TrafficPolicy
+metadata: { name: of-an-entry, namespace: mall }
+spec:
+  targetRefs: [{ group: networking.istio.io, kind: ServiceEntry, name: outer }]
+  fault: [{ abort: { httpStatus: 418, percent: 100 } }]
+---
+apiVersion: istiod-lite.io/v1alpha1
+kind: TrafficPolicy
+metadata: { name: of-a-grpc-route, namespace: mall }
+spec:
+  targetRefs: [{ group: gateway.networking.k8s.io, kind: GRPCRoute, name: further-targets }]
+  fault: [{ abort: { grpcStatus: UNAVAILABLE, percent: 100 } }]",
+        asks: &[
+            (&["--resolve", "outer.example:80:240.241.9.9"], "http://outer.example/", "418"),
+            (super::GRPC, "http://store.mall:90/mall.Store/Buy", "200 res.grpc-status=14"),
+        ],
+    },
+    Case {
         name: "keys-of-requests",
         yaml: "
 apiVersion: istiod-lite.io/v1alpha1

@@ -103,6 +103,7 @@ fn how_a_host_is_reached() {
         retries_max: Some(8),
         streams_max: Some(9),
         http: Some(HttpVersion::Http2),
+        as_caller: false,
     };
     assert_eq!(pool.pool, Some(expected));
     let outlier = Outlier {

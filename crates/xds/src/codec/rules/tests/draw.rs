@@ -465,6 +465,7 @@ impl Draw {
                 idle_timeout: self.some(Self::time),
                 age_max: self.some(Self::time),
                 http: self.some(|d| d.one(&[HttpVersion::Http1, HttpVersion::Http2])),
+                as_caller: self.flag(),
             },
             outlier: self.some(|d| Outlier {
                 consecutive_errors: d.number(),
