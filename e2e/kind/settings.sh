@@ -6,6 +6,8 @@ KIND=v0.33.0
 HELM=v3.21.4
 ETCD=v3.6.10
 COREDNS=v1.14.7
+# Prometheus 3.16.
+PROMETHEUS=v0.316.0
 
 # Names of the mesh's images in the cluster: nothing is ever pulled by them.
 HUB=localhost/mesh
@@ -28,8 +30,10 @@ packages() {
   done
   [ "${#missing[@]}" = 0 ] && return
   [ "$(id -u)" = 0 ] || die "install these packages first: ${missing[*]}"
-  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null 2>&1 ||
-    { apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null; }
+  # Another installation may be going on; only the first try is quiet, for the lists of packages may be old.
+  local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
+  "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null 2>&1 ||
+    { "${apt[@]}" update; "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null; }
 }
 
 # Copies programs of this machine into a root file system, with the libraries they load.

@@ -37,6 +37,9 @@ pub struct Options {
     /// Path of the request.
     #[arg(long, default_value = "/")]
     pub path: String,
+    /// A file that is written when the first connection was answered.
+    #[arg(long)]
+    pub ready_file: Option<std::path::PathBuf>,
 }
 
 /// What happened.
@@ -87,11 +90,15 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
             continue;
         };
         let (request, samples) = (request.clone(), samples.clone());
+        let ready_file = options.ready_file.clone();
         tasks.spawn(async move {
             let end = match tokio::time::timeout(deadline, one(target, &request)).await {
                 Ok(end) => end,
                 Err(_) => Err("deadline".into()),
             };
+            if end.is_ok() {
+                super::tell(ready_file.as_deref());
+            }
             record(&samples, start, due, end);
             drop(slot);
         });

@@ -9,6 +9,7 @@ pub mod attack;
 pub mod audience;
 pub mod backend;
 pub mod crowd;
+pub mod hand;
 pub mod hold;
 pub mod idle;
 pub mod load;
@@ -34,6 +35,8 @@ pub enum App {
     Audience(audience::Options),
     /// Start a node proxy under a control plane that speaks nonsense.
     Mislead(mislead::Options),
+    /// Run the commands that are said on standard input.
+    Hand,
     /// Keep one connection open, send a line at an interval, and say when and how it ended.
     Hold(hold::Options),
     /// Have many connections open that do nothing, and stay.
@@ -66,6 +69,7 @@ pub fn run(app: App) -> ExitCode {
         App::Crowd(options) => runtime.block_on(crowd::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Attack(options) => runtime.block_on(attack::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Audience(options) => runtime.block_on(audience::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
+        App::Hand => hand::run().map(|()| String::new()),
         App::Hold(options) => runtime.block_on(hold::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Idle(options) => runtime.block_on(idle::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Mislead(options) => runtime.block_on(mislead::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
@@ -101,4 +105,13 @@ where
     F::Output: Send,
 {
     tokio::spawn(connection);
+}
+
+/// Writes the file by which a scenario learns that something has begun, unless it is there.
+fn tell(file: Option<&std::path::Path>) {
+    if let Some(file) = file.filter(|file| !file.exists())
+        && let Err(error) = std::fs::write(file, "ready\n")
+    {
+        eprintln!("cannot write {}: {error}", file.display());
+    }
 }

@@ -43,6 +43,9 @@ pub struct Options {
     /// How long one request may take, in seconds from when it was due.
     #[arg(long, default_value_t = 5.0)]
     pub deadline: f64,
+    /// A file that is written when each connection had its first answer.
+    #[arg(long)]
+    pub ready_file: Option<std::path::PathBuf>,
     /// Method.
     #[arg(long, default_value = "GET")]
     pub method: Method,
@@ -253,6 +256,10 @@ impl Load {
                 seen.0.push(due.elapsed());
                 *seen.1.statuses.entry(status).or_default() += 1;
                 *seen.1.backends.entry(backend).or_default() += 1;
+                // Connections take turns while nothing is late, so by then each had one.
+                if seen.0.len() == self.options.connections * 2 {
+                    super::tell(self.options.ready_file.as_deref());
+                }
             }
             Err(reason) => {
                 *seen.1.failed.entry(reason).or_default() += 1;

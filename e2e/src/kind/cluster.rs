@@ -1,6 +1,8 @@
 //! One cluster: made by kind, spoken to by kubectl, filled with our images, and gone in the end.
 
 use super::{
+    forward::Forwards,
+    hands::Hands,
     manifest::Names,
     process::{self, Ended},
 };
@@ -28,6 +30,8 @@ pub struct Cluster {
     bin: PathBuf,
     kubeconfig: PathBuf,
     keep: bool,
+    forwards: Forwards,
+    hands: Hands,
 }
 
 /// Where this project's files are.
@@ -41,20 +45,20 @@ impl Cluster {
         let kubeconfig = std::path::absolute(folder)?.join("kubeconfig");
         let up = repository().join("e2e/kind/up");
         let mut command = Command::new(up);
-        command.current_dir(repository()).args(["--name", name, "--kubeconfig"]).arg(&kubeconfig);
-        if keep {
-            command.arg("--reuse");
+        command.current_dir(repository()).args(["--prometheus", "--name", name, "--kubeconfig"]).arg(&kubeconfig);
+        if !keep {
+            command.arg("--anew");
         }
         if cfg!(debug_assertions) {
             // The images are of the profile that this program was built with, as the lab's programs are.
-            command.arg("--debug");
+            command.env("E2E_KIND_DEBUG", "1");
         }
         // What it says of its progress is for whoever waits: the first time, most of an hour.
         let up =
             command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("e2e/kind/up does not start")?;
         ensure!(up.status.success(), "e2e/kind/up failed: {}", up.status);
         let bin = PathBuf::from(String::from_utf8(up.stdout)?.trim());
-        Ok(Self { name: name.into(), bin, kubeconfig, keep })
+        Ok(Self { name: name.into(), bin, kubeconfig, keep, forwards: Forwards::default(), hands: Hands::default() })
     }
 
     fn command(&self, program: &str, arguments: &[&str]) -> Command {
@@ -91,6 +95,16 @@ impl Cluster {
         self.command("kubectl", arguments)
     }
 
+    /// Runs a line that a person types into a shell, at the root of the repository and with the cluster as the one that is
+    /// meant; it must succeed. What it printed.
+    pub fn shell(&self, line: &str, deadline: Duration) -> Result<String> {
+        let mut bash = Command::new("bash");
+        let line = format!("PATH=\"$CLUSTER_TOOLS:$PATH\"\n{line}");
+        bash.args(["-euo", "pipefail", "-c", &line]).current_dir(repository()).env("CLUSTER_TOOLS", &self.bin);
+        bash.env("KUBECONFIG", &self.kubeconfig).env("KIND_CLUSTER_NAME", &self.name);
+        process::ok(&mut bash, None, deadline)
+    }
+
     /// An object, or a list of them, as JSON.
     pub fn get(&self, arguments: &[&str]) -> Result<serde_json::Value> {
         let text = self.kubectl(&[&["get", "-o", "json"], arguments].concat())?;
@@ -120,6 +134,16 @@ impl Cluster {
     /// How this cluster calls things in manifests.
     pub(crate) fn names(&self) -> Names {
         Names { apps: format!("{HUB}/apps:{TAG}"), workers: self.workers() }
+    }
+
+    /// Ways to the ports of its pods.
+    pub(super) fn forwards(&self) -> &Forwards {
+        &self.forwards
+    }
+
+    /// Hands in its pods.
+    pub(super) fn hands(&self) -> &Hands {
+        &self.hands
     }
 
     /// Its name.

@@ -4,6 +4,8 @@
 //! works here works for them. e2e/kind/README.md says where these programs and the images come from.
 
 pub mod cluster;
+mod forward;
+mod hands;
 pub mod install;
 mod keep;
 mod manifest;
@@ -12,6 +14,8 @@ mod play;
 mod process;
 
 pub use cluster::Cluster;
+#[cfg(test)]
+pub(crate) use cluster::repository;
 pub(crate) use keep::save;
 pub(crate) use manifest::{E2E, list};
 pub(crate) use play::Remote;

@@ -51,7 +51,7 @@ impl From<Ended> for Output {
 }
 
 /// `namespace/name`, apart.
-fn apart(pod: &str) -> Result<(&str, &str)> {
+pub(super) fn apart(pod: &str) -> Result<(&str, &str)> {
     pod.split_once('/').with_context(|| format!("{pod:?} is not namespace/name"))
 }
 
@@ -59,6 +59,9 @@ impl Cluster {
     /// Runs a command in a pod to its end.
     pub(crate) fn exec(&self, pod: &str, argv: &[&str]) -> Result<Ended> {
         let (namespace, name) = apart(pod)?;
+        if let Some(ended) = self.by_hand(pod, argv, EXEC_DEADLINE)? {
+            return Ok(ended);
+        }
         let front = ["exec", "--namespace", namespace, name, "--"];
         process::run(&mut self.kubectl_command(&[&front, argv].concat()), None, EXEC_DEADLINE)
     }
@@ -89,6 +92,12 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// Applies one object that may be refused, as a person does; what kubectl says is the caller's to judge.
+    pub(crate) fn try_apply(&self, manifest: &str) -> Result<Output> {
+        let mut apply = self.kubectl_command(&["apply", "-f", "-"]);
+        Ok(process::run(&mut apply, Some(manifest), KUBECTL_DEADLINE)?.into())
     }
 
     /// Waits until pods may be made in a namespace.
@@ -135,28 +144,4 @@ impl Cluster {
             pause(LOOK_INTERVAL);
         }
     }
-
-    /// A page of a pod, also of one that listens on its loopback address only: through `kubectl port-forward`.
-    pub(crate) fn page(&self, pod: &str, port: u16, path: &str) -> Result<String> {
-        let (namespace, name) = apart(pod)?;
-        let mut forward = self.kubectl_command(&["port-forward", "--namespace", namespace, name, &format!(":{port}")]);
-        forward.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = forward.spawn().context("kubectl does not start")?;
-        let page = forwarded(&mut child, path);
-        child.kill().ok();
-        child.wait().ok();
-        page.with_context(|| format!("page {path} of port {port} of {pod}"))
-    }
-}
-
-fn forwarded(child: &mut Child, path: &str) -> Result<String> {
-    use std::io::BufRead;
-    let mut line = String::new();
-    let stdout = child.stdout.take().context("its standard output is a pipe")?;
-    std::io::BufReader::new(stdout).read_line(&mut line)?;
-    // "Forwarding from 127.0.0.1:40123 -> 15000"
-    let at = line.split(' ').nth(2).with_context(|| format!("kubectl forwards nothing: {line:?}"))?;
-    let url = format!("http://{at}{path}");
-    let mut curl = std::process::Command::new("curl");
-    process::ok(curl.args(["-sS", "-f", "--max-time", "20", &url]), None, KUBECTL_DEADLINE)
 }

@@ -54,9 +54,15 @@ pub fn ca_away(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
 
 /// When the client's certificate ends, as its node proxy says.
 fn expiry(stage: &Stage) -> Result<String> {
+    held(stage, "ns/shop/sa/client", "expirationTime")
+}
+
+/// What the first node's proxy says of the certificate that it holds for an account (`ns/…/sa/…`).
+pub(super) fn held(stage: &Stage, account: &str, field: &str) -> Result<String> {
     let dump = stage.config_dump("istio-system/ztunnel-node1")?;
     let mut certificates = dump["certificates"].as_array().into_iter().flatten();
-    let client = certificates.find(|c| c["identity"].as_str().is_some_and(|id| id.ends_with("/ns/shop/sa/client")));
-    let time = client.and_then(|c| c["certChain"][0]["expirationTime"].as_str());
-    Ok(time.context("the config dump has no certificate of the client")?.into())
+    let ends = format!("/{account}");
+    let found = certificates.find(|held| held["identity"].as_str().is_some_and(|id| id.ends_with(&ends)));
+    let said = found.and_then(|held| held["certChain"][0][field].as_str());
+    Ok(said.with_context(|| format!("the config dump has no {field} of a certificate of {account}"))?.into())
 }

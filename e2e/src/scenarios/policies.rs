@@ -69,7 +69,7 @@ fn cast(stage: &Stage) -> Result<Cast> {
     Ok(Cast { root_namespace: "istio-system".into(), pods, callers, ports: vec![8080, 8081] })
 }
 
-/// Waits until both proxies know everything that was applied so far: a service applied last is there.
+/// Waits until all proxies know everything that was applied so far: a service applied last is there.
 fn known(stage: &mut Stage, seed: u64) -> Result<()> {
     let marker = format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{ name: marker, namespace: shop }}\n\
@@ -77,9 +77,9 @@ fn known(stage: &mut Stage, seed: u64) -> Result<()> {
         10_000 + seed % 10_000
     );
     stage.apply(&marker)?;
-    for proxy in ["istio-system/ztunnel-node1", "istio-system/ztunnel-node2"] {
+    for proxy in stage.proxies()? {
         stage.wait(&format!("{proxy} knows the marker of seed {seed}"), KNOWN, |s| {
-            let dump = s.config_dump(proxy)?;
+            let dump = s.config_dump(&proxy)?;
             let mut services = dump["services"].as_array().into_iter().flatten();
             let port = (10_000 + seed % 10_000).to_string();
             Ok(services.any(|v| v["name"] == "marker" && v["ports"].get(&port).is_some()))

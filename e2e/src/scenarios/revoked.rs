@@ -1,6 +1,6 @@
 //! A certificate that is revoked before its time is over: nothing new with it, and what is open breaks off.
 
-use super::attacks;
+use super::{attacks, identity};
 use crate::{apps::hold, stage::Stage};
 use anyhow::{Context, Result, ensure};
 use rcgen::{CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber};
@@ -50,7 +50,8 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
         stage.written(pod, &file)?;
     }
 
-    publish(stage, &list(stage, &[serial(stage, "thief")?])?)?;
+    let number = identity::held(stage, "ns/safe/sa/thief", "serialNumber")?;
+    publish(stage, &list(stage, &[SerialNumber::from(bytes(&number)?)])?)?;
     let honest = open.pop().context("two were opened")?;
     let thief: hold::Report = open.pop().context("two were opened")?.report()?;
     let honest: hold::Report = honest.report()?;
@@ -83,16 +84,6 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     stage.wait("the caller gets in again", SEEN, |stage| Ok(stage.answers("safe/thief", &web)))?;
     seen.push("a broken list changes nothing and is told of; an empty one lets the caller in again".into());
     Ok(())
-}
-
-/// The serial number of an account's certificate, as its node proxy tells it.
-fn serial(stage: &Stage, account: &str) -> Result<SerialNumber> {
-    let dump = stage.config_dump("istio-system/ztunnel-node1")?;
-    let mut all = dump["certificates"].as_array().into_iter().flatten();
-    let ends = format!("/ns/safe/sa/{account}");
-    let found = all.find(|held| held["identity"].as_str().is_some_and(|identity| identity.ends_with(&ends)));
-    let number = found.and_then(|held| held["certChain"][0]["serialNumber"].as_str()).context("no serial number")?;
-    Ok(SerialNumber::from(bytes(number)?))
 }
 
 /// The bytes of a decimal number, the greatest first.

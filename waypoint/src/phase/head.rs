@@ -45,8 +45,15 @@ impl Sent {
         *request.method_mut() = self.method.clone();
         let headers = request.headers_mut();
         *headers = self.headers.clone();
+        let tunnel = self.upgrade == Some(Switch::Tunnel);
+        let websocket = self.upgrade == Some(Switch::WebSocket);
         let mut parts = http::uri::Parts::default();
-        parts.path_and_query = Some(path);
+        // The target of a tunnel is the host and nothing else.
+        parts.path_and_query = (!tunnel).then_some(path);
+        if tunnel || version == HttpVersion::Http2 {
+            let host = self.authority.parse();
+            parts.authority = Some(host.map_err(|error: http::uri::InvalidUri| wrong(error.to_string()))?);
+        }
         match version {
             HttpVersion::Http1 => {
                 let host = HeaderValue::from_str(&self.authority).map_err(|error| wrong(error.to_string()))?;
@@ -56,34 +63,23 @@ impl Sent {
                     headers.insert(header::TE, HeaderValue::from_static("trailers"));
                     headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
                 }
-                if self.upgrade == Some(Switch::WebSocket) {
+                if websocket {
                     headers.insert(header::UPGRADE, HeaderValue::from_static(switch::WEBSOCKET));
                     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-                }
-                if self.upgrade == Some(Switch::Tunnel) {
-                    // Its target is the host and nothing else.
-                    parts.path_and_query = None;
-                    let host = self.authority.parse();
-                    parts.authority = Some(host.map_err(|error: http::uri::InvalidUri| wrong(error.to_string()))?);
                 }
             }
             HttpVersion::Http2 => {
                 headers.remove(header::HOST);
-                if self.upgrade == Some(Switch::Tunnel) {
-                    parts.path_and_query = None;
-                } else {
+                if !tunnel {
                     parts.scheme = Some(if self.tls { Scheme::HTTPS } else { Scheme::HTTP });
                 }
-                let authority =
-                    self.authority.parse().map_err(|error: http::uri::InvalidUri| wrong(error.to_string()))?;
-                parts.authority = Some(authority);
+                if websocket {
+                    // RFC 8441: the protocol says what the key says in HTTP/1.1.
+                    headers.remove(switch::KEY);
+                    *request.method_mut() = Method::CONNECT;
+                    request.extensions_mut().insert(Protocol::from_static(switch::WEBSOCKET));
+                }
             }
-        }
-        if version == HttpVersion::Http2 && self.upgrade == Some(Switch::WebSocket) {
-            // RFC 8441: the protocol says what the key says in HTTP/1.1.
-            *request.method_mut() = Method::CONNECT;
-            request.headers_mut().remove(switch::KEY);
-            request.extensions_mut().insert(Protocol::from_static(switch::WEBSOCKET));
         }
         *request.uri_mut() = Uri::from_parts(parts).map_err(|error| wrong(error.to_string()))?;
         *request.version_mut() = match version {
@@ -103,19 +99,11 @@ pub fn version(
     grpc: bool,
     upgrade: Option<Switch>,
 ) -> HttpVersion {
-    if upgrade == Some(Switch::WebSocket) {
-        return match (wanted.http, protocol) {
-            _ if wanted.as_caller => HttpVersion::Http1,
-            (Some(version), _) => version,
-            (None, AppProtocol::Http2 | AppProtocol::Grpc) => HttpVersion::Http2,
-            (None, _) => HttpVersion::Http1,
-        };
-    }
     if grpc && upgrade.is_none() {
         return HttpVersion::Http2;
     }
     let as_caller = match caller {
-        Version::HTTP_2 => HttpVersion::Http2,
+        Version::HTTP_2 if upgrade != Some(Switch::WebSocket) => HttpVersion::Http2,
         _ => HttpVersion::Http1,
     };
     match (wanted.http, protocol) {

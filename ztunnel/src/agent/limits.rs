@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::limits::POD_LEAVES;
+
 /// How long the proxy may take to read a message, and again to answer it: the number of the
 /// protocol. Making a pod's sockets takes it milliseconds.
 pub const ZDS_DEADLINE: Duration = Duration::from_secs(5);
@@ -23,9 +25,9 @@ pub const RETRY_MIN: Duration = Duration::from_millis(5);
 pub const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// How long what was open in a pod that leaves has to end before its rules go: the proxy breaks it
-/// off after 5 s unless told otherwise (`TERMINATION_GRACE_PERIOD_SECONDS`), and one more for it to
-/// say so. What is longer hangs from then on, so the bound is one of patience, not of safety.
-pub const LET_GO: Duration = Duration::from_secs(6);
+/// off after [`POD_LEAVES`], and has one second more to say so. What is longer hangs from then on, so the
+/// bound is one of patience, not of safety.
+pub const LET_GO: Duration = POD_LEAVES.saturating_add(Duration::from_secs(1));
 
 /// How often a pod's rules are looked at although nobody said that they changed.
 pub const HEAL_INTERVAL: Duration = Duration::from_secs(30);

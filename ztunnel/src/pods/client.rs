@@ -21,7 +21,7 @@ use super::listeners::{Listening, Opener};
 use super::protocol::{Pod, Request};
 use super::session::{ProxyEnd, SessionError};
 use super::state::{Added, Broken, Deleted, State};
-use crate::limits::{AGENT_BACKOFF, START_AGAIN};
+use crate::limits::{AGENT_BACKOFF, POD_LEAVES, START_AGAIN};
 use crate::net::netns::{Netns, NetnsId};
 use crate::report::NodeMetrics;
 
@@ -181,7 +181,7 @@ impl Client {
             Request::Keep(uid) => Ok(Ok(self.state.keep(&uid)?)),
             Request::Del(uid) => {
                 if self.state.delete(&uid) == Deleted::Now {
-                    self.stop(&uid, Some(self.opener.grace));
+                    self.stop(&uid, Some(self.opener.grace.min(POD_LEAVES)));
                 }
                 Ok(Ok(()))
             }

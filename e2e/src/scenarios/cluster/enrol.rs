@@ -51,13 +51,20 @@ fn pods(stage: &Stage) -> Result<Vec<PodReport>> {
 }
 
 /// New connections and kept ones, from a pod of the namespace and from one outside.
-fn start(stage: &Stage) -> Result<Vec<(bool, Going)>> {
+fn start(stage: &mut Stage) -> Result<Vec<(bool, Going)>> {
     let (rate, seconds) = (RATE.to_string(), SECONDS.to_string());
-    let mut loads = Vec::new();
+    let (mut loads, mut files) = (Vec::new(), Vec::new());
     for client in ["herd/client", "onlookers/client"] {
-        loads.push((true, stage.load(client, "server.herd.svc.cluster.local:80", RATE, SECONDS)?));
-        let kept = ["requests", "http://server.herd/", "--rate", &rate, "--seconds", &seconds, "--connections", "8"];
+        let [file, other] = [Stage::fresh_path(), Stage::fresh_path()];
+        let both = ["--rate", &rate, "--seconds", &seconds, "--ready-file"];
+        let new = [&["load", "server.herd.svc.cluster.local:80"], &both[..], &[&file]].concat();
+        loads.push((true, stage.app(client, &new)?));
+        let kept = [&["requests", "http://server.herd/", "--connections", "8"], &both[..], &[&other]].concat();
         loads.push((false, stage.app(client, &kept)?));
+        files.extend([(client, file), (client, other)]);
+    }
+    for (client, file) in files {
+        stage.written(client, &file)?;
     }
     Ok(loads)
 }

@@ -11,8 +11,9 @@ use std::{collections::BTreeSet, time::Duration};
 const READY_MAX: Duration = Duration::from_secs(60);
 /// Kubernetes collects what the mesh's objects owned, and stops its pods.
 const GONE_DEADLINE: Duration = Duration::from_secs(60);
-/// Kinds whose objects come and go by themselves.
-const RESTLESS: &[&str] = &["events", "leases", "pods", "endpointslices", "endpoints", "controllerrevisions", "csr"];
+/// Kinds whose objects come and go by themselves; Kubernetes makes an `apiservice` for each group of definitions.
+const RESTLESS: &[&str] =
+    &["events", "leases", "pods", "endpointslices", "endpoints", "controllerrevisions", "csr", "apiservices"];
 
 /// Runs the scenario.
 pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {

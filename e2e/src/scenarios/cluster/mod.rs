@@ -5,10 +5,12 @@ pub mod enrol;
 pub mod install;
 pub mod nodes;
 pub mod prometheus;
+pub mod quickstart;
 pub mod replicas;
 pub mod rolling;
 pub mod village;
 pub mod waypoint;
+pub mod wrong_uses;
 
 use super::{On, Scenario};
 
@@ -23,6 +25,16 @@ pub const ALL: &[Scenario] = &[
         env: &[],
         on: On::Kind,
         run: install::run,
+    },
+    Scenario {
+        name: "quickstart",
+        about: "docs/quickstart-kind.md: each of its ten commands, and what it prints is what the page shows",
+        needs: &[],
+        fresh: true,
+        installed: true,
+        env: &[],
+        on: On::Kind,
+        run: quickstart::run,
     },
     Scenario {
         name: "enrol",
@@ -163,6 +175,16 @@ pub const ALL: &[Scenario] = &[
         env: &[],
         on: On::Kind,
         run: replicas::run,
+    },
+    Scenario {
+        name: "wrong-uses",
+        about: "every wrong use that the docs warn of gives the message that the docs show",
+        needs: &[],
+        fresh: true,
+        installed: true,
+        env: &[],
+        on: On::Kind,
+        run: wrong_uses::run,
     },
     Scenario {
         name: "nodes",

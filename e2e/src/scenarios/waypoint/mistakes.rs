@@ -19,6 +19,9 @@ const TOLD: Duration = Duration::from_secs(10);
 /// an entry that is not understood permits nothing.
 const WITHOUT_STATUS: &str = "ReferenceGrant";
 
+/// What became of a mistake that was not stored.
+const REFUSED: &str = "refused";
+
 /// What is good, what is broken, and the words that say so.
 struct Mistake {
     kind: &'static str,
@@ -88,7 +91,11 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     super::open(stage)?;
     for mistake in cases::MISTAKES {
         let reason = made(stage, mistake).context(mistake.kind)?;
-        let then = if mistake.kind == WITHOUT_STATUS { "it permits nothing" } else { "the last good rules stay" };
+        let then = if mistake.kind == WITHOUT_STATUS && reason != REFUSED {
+            "it permits nothing"
+        } else {
+            "the last good rules stay"
+        };
         seen.push(format!("{}: {reason}, {}; {then}", mistake.kind, mistake.told.join(", ")));
     }
     Ok(())
@@ -100,8 +107,15 @@ fn made(stage: &mut Stage, mistake: &Mistake) -> Result<String> {
         (mistake.object.replace("VALUE", mistake.good), mistake.object.replace("VALUE", mistake.broken));
     stage.apply(&good)?;
     holds(stage, "it is in force", mistake.asks)?;
-    stage.apply(&broken)?;
-    let reason = if mistake.kind == WITHOUT_STATUS {
+    let refused = match stage.apply(&broken) {
+        Err(error) if stage.is_cluster() => Some(format!("{error:#}")),
+        applied => applied.map(|()| None)?,
+    };
+    let reason = if let Some(said) = &refused {
+        // A cluster asks the control plane, or its own definition of the kind, before an object is stored.
+        ensure!(mistake.told.iter().all(|word| said.contains(word)), "refused without {:?}: {said}", mistake.told);
+        REFUSED.to_owned()
+    } else if mistake.kind == WITHOUT_STATUS {
         stage.wait("the mistake is told", TOLD, |stage| {
             Ok(told_without_status(stage, mistake.kind, mistake.told)?.is_some())
         })?;
@@ -110,7 +124,7 @@ fn made(stage: &mut Stage, mistake: &Mistake) -> Result<String> {
         wait_until_told(stage, mistake.kind, "mistake", mistake.told)?
     };
     let (options, url, expected) = mistake.asks;
-    if mistake.kind == WITHOUT_STATUS {
+    if refused.is_none() && mistake.kind == WITHOUT_STATUS {
         // Unlike what stays, this has to reach the waypoint first.
         holds(stage, "it permits nothing", (options, url, "500"))?;
     } else {
@@ -119,7 +133,7 @@ fn made(stage: &mut Stage, mistake: &Mistake) -> Result<String> {
     }
     others_are_untouched(stage)?;
     stage.delete(&good)?;
-    if mistake.closes {
+    if mistake.closes && refused.is_none() {
         stage.wait("it is forgotten", TOLD, |stage| Ok(told(stage, "mistake", &[])?.is_none()))?;
         stage.apply(&broken)?;
         holds(stage, "not understood is closed", (options, url, "403"))?;

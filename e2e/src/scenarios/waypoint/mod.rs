@@ -3,6 +3,32 @@
 //! All of them play in the mall: a namespace with a waypoint, a client and a store of two versions,
 //! and visitors from another namespace.
 
+/// The ServiceEntry `outer`, to be followed by another object: pods of the mall under a name and an address of its own.
+/// A macro, since tables of cases are constants.
+macro_rules! outer {
+    ($port:literal, $labels:literal) => {
+        concat!(
+            "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: outer, namespace: mall }
+spec:
+  hosts: [outer.example]
+  addresses: [240.241.9.9]
+  ports: [{ number: 80, name: http, protocol: HTTP, targetPort: ",
+            $port,
+            " }]
+  resolution: STATIC
+  location: MESH_INTERNAL
+  workloadSelector: { labels: { ",
+            $labels,
+            " } }
+---
+"
+        )
+    };
+}
+
 pub mod binding;
 pub mod bodies;
 pub mod canary;

@@ -36,19 +36,7 @@ fn backend_policy(group: &str, kind: &str, name: &str) -> String {
 }
 
 /// A service of a ServiceEntry: the pod of `store-v1`, under an address of its own.
-const OUTER: &str = "
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: { name: outer, namespace: mall }
-spec:
-  hosts: [outer.example]
-  addresses: [240.241.9.9]
-  ports: [{ number: 80, name: http, protocol: HTTP, targetPort: 8080 }]
-  resolution: STATIC
-  location: MESH_INTERNAL
-  workloadSelector: { labels: { app: store, version: v1 } }
----
-";
+const OUTER: &str = outer!(8080, "app: store, version: v1");
 
 /// A subset of `store-v1` that is all of it and has a breaker of its own, and the way there.
 const SUBSET: &str = "

@@ -201,19 +201,7 @@ fn begun_by_policy(stage: &mut Stage, seen: &mut Vec<String>, certificate: &str)
 
 /// The same policy for a ServiceEntry whose endpoint is the same pod.
 fn of_an_entry(stage: &mut Stage, policy: &str) -> Result<()> {
-    let entry = "
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: { name: outer, namespace: mall }
-spec:
-  hosts: [outer.example]
-  addresses: [240.241.9.9]
-  ports: [{ number: 80, name: http, protocol: HTTP, targetPort: 8443 }]
-  resolution: STATIC
-  location: MESH_INTERNAL
-  workloadSelector: { labels: { app: secure-a } }
----
-";
+    let entry = outer!(8443, "app: secure-a");
     let policy = policy.replace("name: secure, namespace", "name: outer, namespace").replace(
         "group: '', kind: Service, name: secure-a",
         "group: networking.istio.io, kind: ServiceEntry, name: outer",

@@ -218,19 +218,9 @@ spec:
     },
     Case {
         name: "targets-of-policies",
-        yaml: "
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: { name: outer, namespace: mall }
-spec:
-  hosts: [outer.example]
-  addresses: [240.241.9.9]
-  ports: [{ number: 80, name: http, protocol: HTTP, targetPort: 8080 }]
-  resolution: STATIC
-  location: MESH_INTERNAL
-  workloadSelector: { labels: { app: store, version: v1 } }
----
-apiVersion: security.istio.io/v1
+        yaml: concat!(
+            outer!(8080, "app: store, version: v1"),
+            "apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: { name: of-the-service, namespace: mall }
 spec:
@@ -267,7 +257,8 @@ kind: RequestAuthentication
 metadata: { name: of-the-gateway, namespace: mall }
 spec:
   targetRefs: [{ group: gateway.networking.k8s.io, kind: Gateway, name: waypoint }]
-  jwtRules: [{ issuer: a, jwks: '{\"keys\":[]}' }]",
+  jwtRules: [{ issuer: a, jwks: '{\"keys\":[]}' }]"
+        ),
         asks: &[
             (&[], "/of-service", "403"),
             (&[], "http://store-v2.mall/of-service", "200 by=v2"),

@@ -88,19 +88,9 @@ spec:
     },
     Case {
         name: "service-entry",
-        yaml: "
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: { name: outer, namespace: mall }
-spec:
-  hosts: [outer.example]
-  addresses: [240.241.9.9]
-  ports: [{ number: 80, name: http, protocol: HTTP, targetPort: 8080 }]
-  resolution: STATIC
-  location: MESH_INTERNAL
-  workloadSelector: { labels: { app: store, version: v1 } }
----
-apiVersion: gateway.networking.k8s.io/v1
+        yaml: concat!(
+            outer!(8080, "app: store, version: v1"),
+            "apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: { name: outer, namespace: mall }
 spec:
@@ -109,7 +99,8 @@ spec:
     - matches: [{ path: { value: /in } }]
       backendRefs: [{ group: networking.istio.io, kind: Hostname, name: outer.example, port: 80 }]
     - matches: [{ path: { value: /else } }]
-      backendRefs: [{ name: store-v2, port: 80 }]",
+      backendRefs: [{ name: store-v2, port: 80 }]"
+        ),
         asks: &[
             (OUTER, "http://outer.example/in", "200 by=v1"),
             (OUTER, "http://outer.example/else", "200 by=v2"),

@@ -59,19 +59,9 @@ spec:
     },
     Case {
         name: "further-targets",
-        yaml: "
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: { name: outer, namespace: mall }
-spec:
-  hosts: [outer.example]
-  addresses: [240.241.9.9]
-  ports: [{ number: 80, name: http, protocol: HTTP, targetPort: 8080 }]
-  resolution: STATIC
-  location: MESH_INTERNAL
-  workloadSelector: { labels: { app: store, version: v1 } }
----
-apiVersion: gateway.networking.k8s.io/v1
+        yaml: concat!(
+            outer!(8080, "app: store, version: v1"),
+            "apiVersion: gateway.networking.k8s.io/v1
 kind: GRPCRoute
 metadata: { name: further-targets, namespace: mall }
 spec:
@@ -90,7 +80,8 @@ kind: TrafficPolicy
 metadata: { name: of-a-grpc-route, namespace: mall }
 spec:
   targetRefs: [{ group: gateway.networking.k8s.io, kind: GRPCRoute, name: further-targets }]
-  fault: [{ abort: { grpcStatus: UNAVAILABLE, percent: 100 } }]",
+  fault: [{ abort: { grpcStatus: UNAVAILABLE, percent: 100 } }]"
+        ),
         asks: &[
             (&["--resolve", "outer.example:80:240.241.9.9"], "http://outer.example/", "418"),
             (super::GRPC, "http://store.mall:90/mall.Store/Buy", "200 res.grpc-status=14"),
