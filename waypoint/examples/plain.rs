@@ -13,10 +13,9 @@ use chassis::run::{Process, Workers};
 use chassis::task;
 use hbone::head::Baggage;
 use hbone::limits::Limits;
-use mesh::route::{
-    Action, Backend, Compiled, CompiledGateway, Destination, GatewayRules, HeaderEdit, HttpMatch, HttpRoute, HttpRule,
-    PathMatch, Precedence, ServiceRules,
-};
+use mesh::route::http::{Action, HeaderEdit, HttpMatch, Precedence};
+use mesh::route::text::PathMatch;
+use mesh::route::{Backend, Compiled, CompiledGateway, Destination, GatewayRules, HttpRoute, HttpRule, ServiceRules};
 use mesh::service::{AppProtocol, ServiceKey};
 use mesh::{Change, Identity, Str, fixture};
 use pki::SystemClock;
@@ -137,7 +136,7 @@ fn mesh_of(asked: &Wanted) -> anyhow::Result<Vec<Change>> {
     ));
     for change in &mut changes {
         if let Change::Service(service) = change {
-            let protocol = if asked.http2 { AppProtocol::Grpc } else { AppProtocol::Http };
+            let protocol = if asked.http2 { AppProtocol::Grpc } else { AppProtocol::Http11 };
             Arc::make_mut(service).ports.values_mut().for_each(|port| port.app_protocol = protocol);
         }
     }

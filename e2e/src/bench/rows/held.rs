@@ -17,6 +17,8 @@ const CONNECTIONS: f64 = 300.0;
 const REQUESTS: f64 = 200.0;
 /// Policies of the large mesh.
 const POLICIES: usize = 10_000;
+/// So many are given to the lab at once: it answers when it has read them.
+const POLICIES_AT_ONCE: usize = 500;
 /// A new policy is in all proxies within this, also where there are ten thousand.
 const KNOWN_DEADLINE: Duration = Duration::from_secs(120);
 /// Streams that nobody reads; all in one tunnel, of which there is room for a hundred.
@@ -28,7 +30,9 @@ const WITHOUT: &str = "without";
 /// Connections, timed from when they were due, in a mesh without policies and in one with many.
 pub(super) fn policies(rig: &mut Rig) -> Result<Vec<Figure>> {
     let mut large = rig.another()?;
-    large.stage.apply(&policies_text())?;
+    for first in (0..POLICIES).step_by(POLICIES_AT_ONCE) {
+        large.stage.apply(&policies_text(first))?;
+    }
     for node in ["node1", "node2"] {
         let proxy = format!("istio-system/ztunnel-{node}");
         large.stage.wait("the proxies know the policies", KNOWN_DEADLINE, |stage| {
@@ -58,10 +62,10 @@ pub(super) fn policies(rig: &mut Rig) -> Result<Vec<Figure>> {
     )
 }
 
-/// Policies for the server, and for others of its namespace.
-fn policies_text() -> String {
+/// Policies for others of the server's namespace; the very first is for the server.
+fn policies_text(first: usize) -> String {
     let mut text = String::new();
-    for n in 0..POLICIES {
+    for n in first..first + POLICIES_AT_ONCE {
         let app = if n == 0 { "server".to_owned() } else { format!("other-{n}") };
         let _ = writeln!(
             text,
