@@ -35,6 +35,8 @@ pub struct Told {
     pub kind: Kind,
     /// The resources in it.
     pub resources: Vec<bytes::Bytes>,
+    /// Names of those that are gone.
+    pub removed: Vec<String>,
 }
 
 impl Told {
@@ -48,9 +50,9 @@ impl Told {
         self.resources.iter().map(bytes::Bytes::len).sum()
     }
 
-    /// Whether it tells of a resource.
-    pub fn names(&self, name: &str) -> bool {
-        self.resources.iter().any(|one| Named::decode(one.clone()).is_ok_and(|named| named.name == name))
+    /// The names of what it tells of.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.resources.iter().filter_map(|one| Named::decode(one.clone()).ok()).map(|named| named.name)
     }
 
     /// Its names and versions.
@@ -99,6 +101,6 @@ impl Listener {
         let kind = Kind::of_type_url(&response.type_url).ok_or_else(|| format!("unasked: {}", response.type_url))?;
         let answer = Request { type_url: response.type_url, response_nonce: response.nonce, ..Request::default() };
         self.requests.send(answer).await.map_err(|_| "the stream takes no answers")?;
-        Ok(Told { kind, resources: response.resources })
+        Ok(Told { kind, resources: response.resources, removed: response.removed_resources })
     }
 }

@@ -1,14 +1,16 @@
 //! A thousand node proxies in one process, and a mesh that changes: how long until the last of them has heard of it.
 //!
-//! The change is made here, in a file that the control plane reads, so that one clock times both ends.
+//! The changes are made here, in files that the control plane reads, so that one clock times both ends.
 
-use anyhow::{Context, Result, anyhow, ensure};
+mod churn;
+pub mod mesh;
+
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use std::{
-    fmt::Write as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -45,6 +47,12 @@ pub struct Options {
     /// How many changes, one after the other.
     #[arg(long, default_value_t = 100)]
     pub changes: usize,
+    /// How many changes a second after those: pods that come and go.
+    #[arg(long, default_value_t = 100.0)]
+    pub rate: f64,
+    /// For how many seconds.
+    #[arg(long, default_value_t = 0.0)]
+    pub seconds: f64,
     /// Have all connect again at once, with what they know.
     #[arg(long)]
     pub reconnect: bool,
@@ -65,6 +73,8 @@ pub struct Report {
     pub last_ms: Vec<f64>,
     /// Until half of them had.
     pub median_ms: Vec<f64>,
+    /// How late the pods were heard of that come and go at a rate.
+    pub stale: churn::Stale,
     /// Until all had connected again and had an answer, in seconds.
     pub again_seconds: Option<f64>,
     /// Bytes that all of them were told then.
@@ -87,6 +97,10 @@ pub async fn run(options: Options) -> Result<Report> {
         neighbour: None,
     };
     let token = Signer::new(&read("token-key.pem")?).sign(&claims(&proxy));
+    let churn = Arc::new(churn::Tally::new(options.proxies, (options.rate * options.seconds) as usize));
+    if options.seconds > 0.0 {
+        churn::begin(&options.config)?;
+    }
     let nothing = Arc::new(Versions::new());
     let mut report = Report::default();
 
@@ -100,27 +114,18 @@ pub async fn run(options: Options) -> Result<Report> {
     let (heard, mut hearing) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
     for listener in opened {
-        tasks.spawn(listen(listener, heard.clone()));
+        tasks.spawn(listen(listener, heard.clone(), churn.clone()));
     }
     std::fs::write(&options.ready_file, "ready")?;
     while !options.go_file.exists() {
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
     for number in 0..options.changes {
-        let changed = Instant::now();
-        change(&options.config, number)?;
-        let mut times = Vec::with_capacity(options.proxies);
-        while times.len() < options.proxies {
-            let at: Instant = tokio::time::timeout(DEADLINE, hearing.recv())
-                .await
-                .with_context(|| format!("change {number}: only {} proxies heard of it", times.len()))?
-                .context("no proxy listens any more")?;
-            times.push((at - changed).as_secs_f64() * 1e3);
-        }
-        times.sort_by(f64::total_cmp);
+        let times = moved(&options, number, &mut hearing).await?;
         report.median_ms.push(times[times.len() / 2]);
         report.last_ms.push(times[times.len() - 1]);
     }
+    report.stale = churn::run(&options.config, options.rate, &churn, DEADLINE).await?;
     std::fs::write(options.go_file.with_added_extension("done"), "done")?;
     tasks.shutdown().await;
     if options.reconnect {
@@ -136,6 +141,22 @@ pub async fn run(options: Options) -> Result<Report> {
         report.again_seconds = Some(began.elapsed().as_secs_f64());
     }
     Ok(report)
+}
+
+/// Moves the one pod, and waits until all have heard: milliseconds, sorted.
+async fn moved(options: &Options, number: usize, hearing: &mut mpsc::UnboundedReceiver<Instant>) -> Result<Vec<f64>> {
+    let changed = Instant::now();
+    mesh::move_it(&options.config, number)?;
+    let mut times = Vec::with_capacity(options.proxies);
+    while times.len() < options.proxies {
+        let at: Instant = tokio::time::timeout(DEADLINE, hearing.recv())
+            .await
+            .with_context(|| format!("change {number}: only {} proxies heard of it", times.len()))?
+            .context("no proxy listens any more")?;
+        times.push((at - changed).as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times)
 }
 
 /// One that has connected and was told all that there is; with the versions, if they are wanted.
@@ -158,65 +179,13 @@ async fn synced(
     Ok((listener, bytes, versions))
 }
 
-async fn listen(mut listener: Listener, heard: mpsc::UnboundedSender<Instant>) -> Result<()> {
+async fn listen(mut listener: Listener, heard: mpsc::UnboundedSender<Instant>, churn: Arc<churn::Tally>) -> Result<()> {
+    let moving = mesh::moving();
     loop {
         let told = listener.next().await.map_err(|error| anyhow!(error))?;
-        if told.names(MOVING) {
+        if told.names().any(|name| name == moving) {
             heard.send(Instant::now())?;
         }
+        churn.told(&told);
     }
-}
-
-/// The name of the workload that changes.
-const MOVING: &str = "Kubernetes//Pod/bench/moving";
-
-/// Moves the workload to another address: a file that is replaced whole, as kubelet and the lab do.
-fn change(config: &Path, number: usize) -> Result<()> {
-    let address = std::net::Ipv4Addr::from(0x0b00_0000 + number as u32 % 0xff_ffff);
-    let (path, fresh) = (config.join("moving.yaml"), config.join(".moving.tmp"));
-    std::fs::write(&fresh, pod("bench", "moving", "default", "moving", &address.to_string()))?;
-    Ok(std::fs::rename(fresh, path)?)
-}
-
-/// Pods in one file take this many; more files are read side by side no faster.
-const PODS_PER_FILE: usize = 1000;
-
-/// Writes a mesh of so many pods for a control plane to read, ten of them to a service, with the proxy that listens.
-pub fn write_mesh(config: &Path, pods: usize) -> Result<()> {
-    std::fs::create_dir_all(config)?;
-    std::fs::write(config.join("proxy.yaml"), pod("istio-system", "ztunnel-1", "ztunnel", "ztunnel", "10.255.0.1"))?;
-    for first in (0..pods).step_by(PODS_PER_FILE) {
-        let mut text = String::new();
-        for n in first..pods.min(first + PODS_PER_FILE) {
-            let address = std::net::Ipv4Addr::from(0x0a00_0000 + n as u32);
-            text.push_str(&pod(
-                "bench",
-                &format!("pod-{n}"),
-                "default",
-                &format!("app-{}", n / 10),
-                &address.to_string(),
-            ));
-            if n % 10 == 0 {
-                let app = n / 10;
-                let _ = writeln!(
-                    text,
-                    "---\napiVersion: v1\nkind: Service\nmetadata: {{ name: app-{app}, namespace: bench }}\n\
-                     spec: {{ clusterIP: {}, selector: {{ app: app-{app} }}, ports: [{{ port: 80, targetPort: 8080 }}] }}",
-                    std::net::Ipv4Addr::from(0x0c00_0000 + app as u32)
-                );
-            }
-        }
-        std::fs::write(config.join(format!("pods-{first}.yaml")), text)?;
-    }
-    change(config, 0xff_fffe)
-}
-
-/// A pod that runs.
-fn pod(namespace: &str, name: &str, account: &str, app: &str, address: &str) -> String {
-    format!(
-        "---\napiVersion: v1\nkind: Pod\nmetadata: {{ name: {name}, namespace: {namespace}, uid: uid-{name}, \
-         labels: {{ app: \"{app}\" }} }}\nspec: {{ nodeName: node1, serviceAccountName: {account}, \
-         containers: [{{ name: app }}] }}\n\
-         status: {{ phase: Running, podIP: {address}, conditions: [{{ type: Ready, status: \"True\" }}] }}\n"
-    )
 }

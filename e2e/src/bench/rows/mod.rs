@@ -1,5 +1,6 @@
 //! The rows of the table: what each measures, beside whom, and what is promised.
 
+mod changes;
 mod held;
 mod l4;
 mod l7;
@@ -31,6 +32,7 @@ pub struct Row {
 /// Names of peers in the table.
 const ENVOY: &str = "envoy";
 const HAPROXY: &str = "haproxy";
+const NGINX: &str = "nginx";
 
 /// All of them, in the order of the table.
 pub const ALL: &[Row] = &[
@@ -90,7 +92,7 @@ pub const ALL: &[Row] = &[
     Row {
         name: "waypoint-http",
         about: "A proxy of HTTP between two pods: wrk, one thread, connections that stay, one route, no TLS. Ours is all of \
-                a waypoint behind its tunnels, the access log included",
+                a waypoint behind its tunnels, the access log included; the others write none",
         needs: &["wrk", "iperf3", "nginx", "envoy", "haproxy"],
         fresh: false,
         run: l7::http,
@@ -120,12 +122,20 @@ pub const ALL: &[Row] = &[
     },
     Row {
         name: "control-plane",
-        about: "istiod-lite reading a directory, with 1,000 proxies connected that run in one process beside it: 200 changes, \
-                one after the other, each timed from the writing of its file to the last proxy; then all connect again at \
-                once with what they know",
-        needs: &["iperf3", "nginx"],
+        about: "istiod-lite reading a directory, with 1,000 proxies connected that run in one process beside it: pods that \
+                move, one after the other, each timed from the writing of its file to the last proxy; then all connect again \
+                with what they know, 64 at a time",
+        needs: &["iperf3", "nginx", "curl"],
         fresh: true,
-        run: plane::changes,
+        run: changes::single,
+    },
+    Row {
+        name: "churn",
+        about: "The same with 100,000 pods, while others come and go on a fixed schedule, with new names: each timed from when \
+                it was due to the last proxy",
+        needs: &["iperf3", "nginx", "curl"],
+        fresh: true,
+        run: changes::churn,
     },
     Row {
         name: "certificates",

@@ -1,130 +1,148 @@
-//! The control plane: how soon all proxies know of a change, and what that costs in meshes of different sizes.
+//! A control plane of its own that reads a mesh which nobody runs, with a thousand proxies beside it.
 
-use super::OURS;
 use crate::{
-    apps::audience::{self, Report},
+    apps::audience::mesh,
     bench::{
-        figure::{Figure, Target, Unit, line, median, quantile},
-        rig::Rig,
-        usage,
+        rig::{self, Rig},
+        usage::{self, Process},
     },
-    stage::Stage,
+    stage::{Going, Stage},
 };
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use std::time::Duration;
 
 /// Proxies that are connected.
-const PROXIES: usize = 1000;
-/// Sizes of the mesh, in pods.
-const SIZES: [usize; 3] = [1000, 10_000, 100_000];
-/// Changes that are timed, one after the other.
-const CHANGES: usize = 200;
-/// From a change to the last proxy.
-const LAST_MAX: f64 = 0.030;
-/// What the size of the mesh may add to a change, of all that it costs.
-const SIZE_SHARE_MAX: f64 = 5.0;
-/// What the control plane may have resident with the largest mesh and all proxies.
-const RESIDENT_MAX: f64 = 400e6;
-/// All proxies have connected again within this, ...
-const AGAIN_MAX: f64 = 5.0;
-/// ... and were told no more than this of what they would be told without what they know, of a hundred.
-const AGAIN_SHARE_MAX: f64 = 1.0;
-/// The largest mesh is read within this, and told to all proxies.
-const READ_DEADLINE: Duration = Duration::from_secs(600);
+pub(super) const PROXIES: usize = 1000;
+/// The largest mesh is read within this, and told to all proxies; changes end so long after the last was due.
+const DEADLINE: Duration = Duration::from_secs(600);
+/// Between two looks at whether the changes are made: often enough, and not so often that it costs something.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// One change after the other, in each size; then all connect again at once.
-pub(super) fn changes(rig: &mut Rig) -> Result<Vec<Figure>> {
-    let (mut figures, mut costs, mut largest) = (Vec::new(), Vec::new(), None);
-    for size in SIZES {
-        let measured = of_size(rig, size)?;
-        let mut last: Vec<f64> = measured.report.last_ms.iter().map(|ms| ms / 1e3).collect();
-        ensure!(last.len() == CHANGES, "{} changes of {CHANGES} were timed", last.len());
-        last.sort_by(f64::total_cmp);
-        let name = format!("a change until {PROXIES} proxies have it, {size} pods");
-        let soon = [Target::NoMore(LAST_MAX)];
-        figures.push(Figure::new(&format!("{name}, p99"), Unit::Seconds, &soon).with(OURS, quantile(&last, 0.99)));
-        figures.push(Figure::new(&format!("{name}, median"), Unit::Seconds, &[]).with(OURS, median(&last)));
-        let cost = format!("CPU of the control plane for a change, {size} pods");
-        figures.push(Figure::new(&cost, Unit::Seconds, &[]).with(OURS, measured.cost));
-        costs.push((size as f64, measured.cost));
-        largest = Some(measured);
-    }
-    // What a pod more adds, times the pods of the largest mesh, of all that a change costs there.
-    let (begin, slope) = line(&costs);
-    let added = slope * costs.last().map_or(0.0, |(size, _)| *size);
-    let share = [Target::NoMore(SIZE_SHARE_MAX)];
-    let shared = (added / (begin + added) * 100.0).max(0.0);
-    figures.push(Figure::new("share of that which grows with the mesh", Unit::Percent, &share).with(OURS, shared));
-    let largest = largest.context("no size was measured")?;
-    let resident = [Target::NoMore(RESIDENT_MAX)];
-    figures.push(
-        Figure::new("resident, largest mesh and all proxies", Unit::Bytes, &resident).with(OURS, largest.resident),
-    );
-    let report = largest.report;
-    let again = report.again_seconds.context("they did not connect again")?;
-    let quick = [Target::NoMore(AGAIN_MAX)];
-    figures.push(Figure::new("all connect again at once, largest mesh", Unit::Seconds, &quick).with(OURS, again));
-    let told = report.again_bytes as f64 / (report.all_bytes * PROXIES) as f64 * 100.0;
-    let little = [Target::NoMore(AGAIN_SHARE_MAX)];
-    figures.push(Figure::new("of everything, what they are told then", Unit::Percent, &little).with(OURS, told));
-    Ok(figures)
+/// One that runs.
+pub(super) struct Plane {
+    pod: String,
+    manifest: String,
+    /// Where it has its files.
+    place: String,
+    address: String,
+    /// Its process.
+    pub(super) processes: Vec<Process>,
 }
 
-/// What one size came to.
-struct Measured {
-    report: Report,
-    /// Seconds of a core that the control plane used for one change.
-    cost: f64,
-    resident: f64,
+/// Its proxies, all of them connected and up to date.
+pub(super) struct Audience {
+    going: Going,
+    go: String,
+    /// How long its changes take at least.
+    long: Duration,
 }
 
-fn of_size(rig: &mut Rig, size: usize) -> Result<Measured> {
-    let folder = rig.folder(&format!("plane-{size}"))?;
-    let (config, state) = (folder.join("config"), folder.join("state"));
-    std::fs::create_dir_all(&state)?;
-    audience::write_mesh(&config, size)?;
-    let place = folder.to_str().context("a path that is no text")?;
-    let manifest = POD.replace("PLACE", place).replace("SIZE", &size.to_string());
-    rig.stage.apply(&manifest)?;
-    let pod = format!("plain/plane-{size}");
-    rig.stage.wait("the control plane has read everything", READ_DEADLINE, |stage| {
-        Ok(stage.pod(&pod).is_ok_and(|pod| pod.is_ready))
-    })?;
-    let config = config.to_str().context("a path that is no text")?;
-    let plane = rig.process(&["meshctl", "istiod", config])?;
-    let address = format!("https://{}:15012", rig.address(&pod)?);
-    let (ready, go) = (Stage::fresh_path(), Stage::fresh_path());
-    let (proxies, changes, state) = (PROXIES.to_string(), CHANGES.to_string(), format!("{place}/state"));
-    let argv =
-        ["audience", &address, "--state", &state, "--config", config, "--proxies", &proxies, "--changes", &changes];
-    let argv = [&argv[..], &["--reconnect", "--ready-file", &ready, "--go-file", &go]].concat();
-    // It runs where the control plane does, so that both see one directory.
-    let going = rig.stage.app(&pod, &argv)?;
-    let opened = rig.stage.wait("all proxies are connected", READ_DEADLINE, |stage| {
-        Ok(stage.exec(&pod, &["test", "-s", &ready])?.code == 0)
-    });
-    if let Err(error) = opened {
-        return Err(error.context(going.stop()?.stderr));
+impl Plane {
+    /// Starts one with a mesh of so many pods, and waits until it has read them. The name is nobody else's.
+    pub(super) fn start(rig: &mut Rig, name: &str, pods: usize) -> Result<Self> {
+        let folder = rig.folder(name)?;
+        let config = folder.join("config");
+        std::fs::create_dir_all(folder.join("state"))?;
+        mesh::write(&config, pods)?;
+        let place = folder.to_str().context("a path that is no text")?.to_owned();
+        let manifest = POD.replace("PLACE", &place).replace("NAME", name);
+        rig.stage.apply(&manifest)?;
+        let pod = format!("plain/{name}");
+        rig.stage.wait("the control plane has read everything", DEADLINE, |stage| {
+            Ok(stage.pod(&pod).is_ok_and(|pod| pod.is_ready))
+        })?;
+        let config = config.to_str().context("a path that is no text")?;
+        let processes = rig.process(&["meshctl", "istiod", config])?;
+        let address = format!("https://{}:15012", rig.address(&pod)?);
+        Ok(Self { pod, manifest, place, address, processes })
     }
-    let resident = rig.settled(&plane)?.into_iter().sum();
-    let before = usage::total(&plane)?;
-    rig.stage.exec(&pod, &["touch", &go])?.ok()?;
-    let changed = rig.stage.wait("all changes are made", READ_DEADLINE, |stage| {
-        Ok(stage.exec(&pod, &["test", "-s", &format!("{go}.done")])?.code == 0)
-    });
-    let cost = (usage::total(&plane)?.seconds - before.seconds) / CHANGES as f64;
-    if let Err(error) = changed {
-        return Err(error.context(going.stop()?.stderr));
+
+    /// Starts the proxies. They run where it does, so that both see one directory.
+    pub(super) fn audience(&self, rig: &mut Rig, seconds: f64, more: &[&str]) -> Result<Audience> {
+        let (ready, go) = (Stage::fresh_path(), Stage::fresh_path());
+        let (proxies, state, config) =
+            (PROXIES.to_string(), format!("{}/state", self.place), format!("{}/config", self.place));
+        let argv = ["audience", &self.address, "--state", &state, "--config", &config, "--proxies", &proxies];
+        let argv = [&argv[..], &["--ready-file", &ready, "--go-file", &go], more].concat();
+        let going = rig.stage.app(&self.pod, &argv)?;
+        let audience = Audience { going, go, long: Duration::from_secs_f64(seconds) };
+        match self.there(rig, "all proxies are connected", &ready, DEADLINE, || Ok(())) {
+            Ok(()) => Ok(audience),
+            Err(error) => Err(audience.failed(error)),
+        }
     }
-    let report = going.report()?;
-    rig.stage.delete(&manifest)?;
-    Ok(Measured { report, cost, resident })
+
+    /// Waits for a file, with something to do at each look.
+    fn there(
+        &self,
+        rig: &mut Rig,
+        what: &str,
+        path: &str,
+        deadline: Duration,
+        mut look: impl FnMut() -> Result<()>,
+    ) -> Result<()> {
+        rig.stage.wait(what, deadline, |stage| {
+            look()?;
+            rig::pause(LOOK_INTERVAL);
+            Ok(stage.exec(&self.pod, &["test", "-s", path])?.code == 0)
+        })?;
+        Ok(())
+    }
+
+    /// How many resources it has encoded so far.
+    pub(super) fn encodes(&self, rig: &Rig) -> Result<f64> {
+        let text = rig.stage.exec(&self.pod, &["curl", "-sS", "-f", "http://127.0.0.1:15014/metrics"])?.ok()?;
+        encodes(&text).context("it does not tell how many resources it has encoded")
+    }
+
+    /// Ends it.
+    pub(super) fn stop(self, rig: &Rig) -> Result<()> {
+        rig.stage.delete(&self.manifest)
+    }
 }
 
-/// A control plane of its own, which reads a mesh that nobody runs.
-const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: { name: plane-SIZE, namespace: plain, labels: { app: plane } }\n\
+impl Audience {
+    /// Has the changes made, and says what seconds of a core the control plane used for them; the report comes later.
+    /// `look` is called again and again meanwhile.
+    pub(super) fn change(self, rig: &mut Rig, plane: &Plane, look: impl FnMut() -> Result<()>) -> Result<(Going, f64)> {
+        let before = usage::total(&plane.processes)?;
+        rig.stage.exec(&plane.pod, &["touch", &self.go])?.ok()?;
+        let done = format!("{}.done", self.go);
+        if let Err(error) = plane.there(rig, "all changes are made", &done, self.long + DEADLINE, look) {
+            return Err(self.failed(error));
+        }
+        let used = usage::total(&plane.processes)?.seconds - before.seconds;
+        Ok((self.going, used))
+    }
+
+    /// With what the proxies said of it.
+    fn failed(self, error: anyhow::Error) -> anyhow::Error {
+        match self.going.stop() {
+            Ok(said) => error.context(said.stderr.trim().to_owned()),
+            Err(_gone) => error,
+        }
+    }
+}
+
+fn encodes(metrics: &str) -> Option<f64> {
+    metrics.lines().find_map(|line| line.strip_prefix("istiod_lite_xds_encodes "))?.trim().parse().ok()
+}
+
+/// It reads a directory, and nobody runs what is in there.
+const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: { name: NAME, namespace: plain, labels: { app: plane } }\n\
     spec:\n  nodeName: node2\n  containers:\n    - name: discovery\n\
     \x20     command: [meshctl, istiod, discovery, --config-dir, PLACE/config, --state-dir, PLACE/state]\n\
     \x20     readinessProbe: { httpGet: { port: 8080, path: /ready }, periodSeconds: 1 }\n\
     \x20     volumeMounts: [{ name: place, mountPath: PLACE }]\n\
     \x20 volumes: [{ name: place, hostPath: { path: PLACE } }]\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodings_are_read_from_the_metrics() {
+        assert_eq!(encodes("# TYPE x gauge\nistiod_lite_xds_encodes 17\n# EOF\n"), Some(17.0));
+        assert_eq!(encodes("istiod_lite_xds_encodes_of_another_kind 17\n"), None);
+    }
+}
