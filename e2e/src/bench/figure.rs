@@ -38,7 +38,8 @@ impl Unit {
             Self::PerSecond => scaled(value, &[(1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")]),
             Self::Seconds => scaled(value, &[(1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")]),
             Self::Bytes => scaled(value, &[(1e6, "MB"), (1e3, "kB"), (1.0, "B")]),
-            Self::Count => format!("{value:.0}"),
+            Self::Count if value.fract() == 0.0 => format!("{value:.0}"),
+            Self::Count => format!("{value:.2}"),
             Self::Percent => format!("{value:.1} %"),
         }
     }
@@ -81,14 +82,29 @@ impl Target {
         }
     }
 
-    /// Whether a figure meets it; `None` where what it is compared with was not measured.
-    pub fn met(&self, figure: &Figure) -> Option<bool> {
+    /// What a figure came to, in what this target counts; `None` where what it is compared with was not measured.
+    pub fn came_to(&self, figure: &Figure) -> Option<f64> {
         Some(match self {
-            Self::AtLeast(times, of) => median(&figure.ratios(of)?) >= *times,
-            Self::AtMost(times, of) => median(&figure.ratios(of)?) <= *times,
-            Self::NoLess(value) => median(&figure.of(OURS)?.values) >= *value,
-            Self::NoMore(value) => median(&figure.of(OURS)?.values) <= *value,
+            Self::AtLeast(_, of) | Self::AtMost(_, of) => median(&figure.ratios(of)?),
+            Self::NoLess(_) | Self::NoMore(_) => median(&figure.of(OURS)?.values),
         })
+    }
+
+    /// Whether a figure meets it; `None` as there.
+    pub fn met(&self, figure: &Figure) -> Option<bool> {
+        let value = self.came_to(figure)?;
+        Some(match self {
+            Self::AtLeast(least, _) | Self::NoLess(least) => value >= *least,
+            Self::AtMost(most, _) | Self::NoMore(most) => value <= *most,
+        })
+    }
+
+    /// A value of its own, as people read it.
+    pub fn show_value(&self, unit: Unit, value: f64) -> String {
+        match self {
+            Self::AtLeast(_, of) | Self::AtMost(_, of) => format!("{value:.3} × {of}"),
+            Self::NoLess(_) | Self::NoMore(_) => unit.show(value),
+        }
     }
 }
 
@@ -312,6 +328,7 @@ mod tests {
             (Unit::Bytes, 7_654_321.0, "7.65 MB"),
             (Unit::Bytes, 0.0, "0 B"),
             (Unit::Count, 1000.0, "1000"),
+            (Unit::Count, 1.25, "1.25"),
         ] {
             assert_eq!(unit.show(value), want);
         }

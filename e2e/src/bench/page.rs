@@ -78,7 +78,8 @@ pub fn print(row: &Row, sitting: &Sitting) {
     for figure in &sitting.figures {
         println!("  {}", line(figure).join(" | "));
         for cost in &figure.costs {
-            println!("      {}", took(figure, cost));
+            let [who, cores, each, resident] = took(figure, cost);
+            println!("      {who}: {cores} cores, {each} for each, {resident} processes");
         }
     }
 }
@@ -109,62 +110,121 @@ fn verdict(unit: Unit, target: &Target, met: Option<bool>) -> String {
     format!("{}: {word}", target.show(unit))
 }
 
-/// `envoy: 1.52 cores, 84.0 µs for each, 160 MB in 2 processes`.
-fn took(figure: &Figure, cost: &Cost) -> String {
-    let resident = Unit::Bytes.show(median(&cost.resident));
-    let each = figure.each(&cost.who).map_or_else(String::new, |each| match figure.unit {
-        Unit::Bits => format!(" {} for a GB,", Unit::Seconds.show(median(&each) * 8e9)),
-        _ => format!(" {} for each,", Unit::Seconds.show(median(&each))),
-    });
-    let cores = median(&cost.cores);
-    format!("{}: {cores:.2} cores,{each} {resident} in {} processes", cost.who, cost.processes)
+/// whose, cores, for each, resident.
+fn took(figure: &Figure, cost: &Cost) -> [String; 4] {
+    let each = figure.each(&cost.who).map_or_else(
+        || "–".into(),
+        |each| match figure.unit {
+            Unit::Bits => format!("{} a GB", Unit::Seconds.show(median(&each) * 8e9)),
+            _ => Unit::Seconds.show(median(&each)),
+        },
+    );
+    let resident = format!("{} in {}", Unit::Bytes.show(median(&cost.resident)), cost.processes);
+    [cost.who.clone(), format!("{:.2}", median(&cost.cores)), each, resident]
 }
 
 /// The page.
 pub fn markdown(page: &Page) -> String {
-    let mut out = String::from(HEAD);
     let machine = &page.machine;
-    let _ = writeln!(
-        out,
-        "Measured on {} cores, {} GiB of memory, Linux {}, with {}.\n",
+    let mut out = format!(
+        "{HEAD}Measured on {} cores, {} GiB of memory, Linux {}, with {}.\n\n",
         machine.cores,
         machine.memory,
         machine.kernel,
         machine.versions.join(", ")
     );
+    out.push_str(&summary(page));
     for row in &page.rows {
         let _ = writeln!(out, "## {}\n\n{}.\n", row.name, row.about);
         for (at, sitting) in row.sittings.iter().enumerate() {
-            let _ = writeln!(
-                out,
-                "Sitting {}: {} rounds of {} s, our programs built with `--profile {}`, {:.1} cores busy with other things \
-                 just before.\n",
-                at + 1,
-                sitting.rounds,
-                sitting.seconds,
-                sitting.profile,
-                sitting.others
-            );
-            if let Some(failure) = &sitting.failure {
-                let _ = writeln!(out, "Not run: {failure}\n");
-                continue;
-            }
-            out.push_str("| what | plain | peer | ours | ratio | spread | target |\n|---|---|---|---|---|---|---|\n");
-            for figure in &sitting.figures {
-                let _ = writeln!(out, "| {} |", line(figure).join(" | "));
-            }
-            out.push('\n');
-            let costs: Vec<_> = sitting.figures.iter().filter(|figure| !figure.costs.is_empty()).collect();
-            for figure in &costs {
-                let all: Vec<_> = figure.costs.iter().map(|cost| took(figure, cost)).collect();
-                let _ = writeln!(out, "* proxies, {}: {}", figure.what, all.join("; "));
-            }
-            if !costs.is_empty() {
-                out.push('\n');
-            }
+            write_sitting(&mut out, at + 1, sitting);
         }
     }
+    out.truncate(out.trim_end().len());
+    out.push('\n');
     out
+}
+
+/// Every target, with what each sitting came to.
+fn summary(page: &Page) -> String {
+    let mut lines = Vec::new();
+    for row in &page.rows {
+        let not_run = row.sittings.iter().filter(|sitting| sitting.failure.is_some()).count();
+        if not_run > 0 {
+            let of = row.sittings.len();
+            lines.push((
+                None,
+                format!("| [{0}](#{0}) | **not run** in {not_run} of {of} sittings | – | – | – |", row.name),
+            ));
+        }
+        // The figures of a row are the same in each sitting.
+        let Some(first) = row.sittings.iter().find(|sitting| sitting.failure.is_none()) else { continue };
+        for (figure, target) in
+            first.figures.iter().flat_map(|figure| figure.targets.iter().map(move |one| (figure, one)))
+        {
+            let same = |sitting: &Sitting| {
+                let found = sitting.figures.iter().find(|other| other.what == figure.what)?;
+                Some((target.came_to(found)?, target.met(found)?))
+            };
+            let came: Vec<Option<(f64, bool)>> =
+                row.sittings.iter().filter(|sitting| sitting.failure.is_none()).map(same).collect();
+            let met = came.iter().all(|one| one.is_some_and(|(_, met)| met));
+            let shown: Vec<String> = came
+                .iter()
+                .map(|one| {
+                    one.map_or_else(|| "not compared".into(), |(value, _)| target.show_value(figure.unit, value))
+                })
+                .collect();
+            let word = if met { "met" } else { "**missed**" };
+            lines.push((
+                Some(met),
+                format!(
+                    "| [{0}](#{0}) | {1} | {2} | {3} | {word} |",
+                    row.name,
+                    figure.what,
+                    target.show(figure.unit),
+                    shown.join(", ")
+                ),
+            ));
+        }
+    }
+    let count = |wanted: Option<bool>| lines.iter().filter(|(met, _)| *met == wanted).count();
+    let (met, missed) = (count(Some(true)), count(Some(false)));
+    let mut out = format!(
+        "## Targets\n\n{met} of {} are met in every sitting.\n\n| row | what | target | came to, sitting by sitting | |\n\
+         |---|---|---|---|---|\n",
+        met + missed
+    );
+    lines.iter().for_each(|(_, line)| out.extend([line, "\n"]));
+    out.push('\n');
+    out
+}
+
+fn write_sitting(out: &mut String, number: usize, sitting: &Sitting) {
+    let _ = writeln!(
+        out,
+        "Sitting {number}: {} rounds of {} s, our programs built with `--profile {}`, {:.1} cores busy with other things \
+         just before.\n",
+        sitting.rounds, sitting.seconds, sitting.profile, sitting.others
+    );
+    if let Some(failure) = &sitting.failure {
+        let _ = writeln!(out, "Not run: {}\n", failure.replace('\n', " "));
+        return;
+    }
+    out.push_str("| what | plain | peer | ours | ratio | spread | target |\n|---|---|---|---|---|---|---|\n");
+    for figure in &sitting.figures {
+        let _ = writeln!(out, "| {} |", line(figure).join(" | "));
+    }
+    out.push('\n');
+    let costs: Vec<_> = sitting.figures.iter().filter(|figure| !figure.costs.is_empty()).collect();
+    if costs.is_empty() {
+        return;
+    }
+    out.push_str("| proxies | of | cores | for each | resident, all of them |\n|---|---|---|---|---|\n");
+    for (figure, cost) in costs.iter().flat_map(|figure| figure.costs.iter().map(move |cost| (figure, cost))) {
+        let _ = writeln!(out, "| {} | {} |", figure.what, took(figure, cost).join(" | "));
+    }
+    out.push('\n');
 }
 
 const HEAD: &str = "\
@@ -179,13 +239,15 @@ cargo run --release -p e2e -- bench --sittings 2 --json target/bench.json --writ
 which builds two nodes and their pods in the namespaces of [the lab](lab.md), and gives each contender its turn, round by
 round: plain, peer, ours, plain, peer, ours. Client, proxies and server share all cores of the machine. **An absolute number
 means nothing here, a ratio does**: it is made within a round, and the table has the median of the rounds' ratios, and their
-spread (the whole range, as a share of the median). `cores` are seconds of a core that all proxies of a contender used in each
+spread (the whole range, as a share of the median). Targets without a ratio are of what hardly depends on the load of the
+machine (memory, bytes), or are hard limits. `cores` are seconds of a core that all proxies of a contender used in each
 second; what that is for each gigabyte, request or connection hardly depends on what else the machine does. Memory is resident
-afterwards. A row that could not run says why; nothing is estimated.
+afterwards, of all processes together. A row that could not run says why; nothing is estimated. A contender whose proxies
+had nothing to do while it was measured fails its row: what was measured went around them.
 
 Envoy is set up as a sidecar would be: two threads, TLS 1.3 with P-256 certificates on both sides. It is spoken to on the
 loopback, so it is spared the redirection that our proxies have, and it writes no access log; ours writes a line for each
-connection, as it does by default.
+connection, as it does by default. haproxy has two threads, nginx two processes, both keep connections to the server.
 
 ";
 
@@ -236,13 +298,25 @@ mod tests {
     }
 
     #[test]
+    fn the_summary_has_every_target_and_what_did_not_run() {
+        let text = summary(&page());
+        for line in [
+            "0 of 2 are met in every sitting.",
+            "| [bulk](#bulk) | one bulk stream | ≥ 0.24 × plain | 0.235 × plain | **missed** |",
+            "| [requests](#requests) | **not run** in 1 of 1 sittings | – | – | – |",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
     fn what_is_written_is_read_again() {
         let page = page();
         assert_eq!(read(&serde_json::to_string(&page).unwrap()).unwrap(), page);
         let text = markdown(&page);
         assert!(
             text.contains("Not run: no lab")
-                && text.contains("ours: 1.50 cores, 2.40 s for a GB, 30.0 MB in 2 processes"),
+                && text.contains("| one bulk stream | ours | 1.50 | 2.40 s a GB | 30.0 MB in 2 |"),
             "{text}"
         );
     }

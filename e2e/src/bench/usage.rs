@@ -24,6 +24,14 @@ pub struct Usage {
 /// The processes below one process that have some words among those of their command line. What starts a container
 /// has the container's command in a file.
 pub fn below(root: u32, words: &[&str]) -> Result<Vec<Process>> {
+    let parents = parents()?;
+    let is_below = |pid: u32| std::iter::successors(parents.get(&pid), |pid| parents.get(*pid)).any(|pid| *pid == root);
+    let named = |pid: u32| has_words(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default(), words);
+    Ok(parents.keys().copied().filter(|pid| is_below(*pid) && named(*pid)).map(Process).collect())
+}
+
+/// Process → its parent, of all that there are.
+fn parents() -> Result<BTreeMap<u32, u32>> {
     let mut parents = BTreeMap::new();
     for entry in fs::read_dir("/proc").context("cannot list processes")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
@@ -33,16 +41,22 @@ pub fn below(root: u32, words: &[&str]) -> Result<Vec<Process>> {
             parents.insert(pid, parent);
         }
     }
-    let is_below = |pid: u32| std::iter::successors(parents.get(&pid), |pid| parents.get(*pid)).any(|pid| *pid == root);
-    let named = |pid: u32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let line: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-        words.iter().all(|word| line.iter().any(|part| part == word))
-    };
-    Ok(parents.keys().copied().filter(|pid| is_below(*pid) && named(*pid)).map(Process).collect())
+    Ok(parents)
+}
+
+/// Some programs write what they are over their command line, as one text with spaces.
+fn has_words(line: &[u8], words: &[&str]) -> bool {
+    let line = String::from_utf8_lossy(line);
+    words.iter().all(|word| line.split(['\0', ' ']).any(|part| part == *word))
 }
 
 impl Process {
+    /// It, and those that it has started.
+    pub fn with_children(self) -> Result<Vec<Self>> {
+        let children = parents()?.into_iter().filter(|(_, parent)| *parent == self.0);
+        Ok([self].into_iter().chain(children.map(|(child, _)| Self(child))).collect())
+    }
+
     /// What it has used so far.
     pub fn usage(self) -> Result<Usage> {
         let gone = || format!("process {} has ended", self.0);
@@ -110,6 +124,18 @@ mod tests {
             assert_eq!(field(stat, number), want, "{number}");
         }
         assert_eq!(field("42 no name", 3), None);
+    }
+
+    #[test]
+    fn words_are_whole_ones() {
+        for (line, want) in [
+            (&b"nginx\0-c\0/a/b.conf\0"[..], true),
+            (b"nginx: master process nginx -c /a/b.conf\0", true),
+            (b"nginx: worker process\0", false),
+            (b"nginx\0-c\0/a/b.conf.old\0", false),
+        ] {
+            assert_eq!(has_words(line, &["nginx", "-c", "/a/b.conf"]), want, "{line:?}");
+        }
     }
 
     #[test]

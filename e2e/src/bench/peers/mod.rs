@@ -1,7 +1,8 @@
-//! What people would pick instead, as they would set it up: Envoy, haproxy.
+//! What people would pick instead, as they would set it up: Envoy, haproxy, nginx.
 
 pub mod envoy;
 pub mod haproxy;
+pub mod nginx;
 
 use anyhow::{Context, Result};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};

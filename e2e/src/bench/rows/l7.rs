@@ -1,13 +1,13 @@
 //! HTTP through a waypoint.
 
-use super::{ENVOY, HAPROXY, OURS, PLAIN, at_least, pair::Chain};
+use super::{ENVOY, HAPROXY, NGINX, OURS, PLAIN, at_least, pair::Chain};
 use crate::{
     bench::{
         figure::{Figure, Target, Unit},
         load,
         peers::{
             envoy::{self, Way},
-            haproxy,
+            haproxy, nginx,
         },
         rig::{Contender, Measure, Rig, Wanted},
         usage::Process,
@@ -24,8 +24,9 @@ const AT_ENVOY: u16 = 9301;
 const AT_HAPROXY: u16 = 9302;
 const AT_OURS: u16 = 9303;
 const AT_OURS_TOO: u16 = 9304;
+const AT_NGINX: u16 = 9305;
 /// The server of HTTP/2, beside nginx.
-const AT_GRPC: u16 = 9305;
+const AT_GRPC: u16 = 9306;
 /// Rules of the large set.
 const ROUTES: &str = "5000";
 /// What a waypoint may have resident with those.
@@ -55,6 +56,15 @@ impl Started {
         let path = rig.write("haproxy.cfg", &haproxy::http(AT_HAPROXY, to))?;
         let path = path.to_str().context("a path that is no text")?;
         Self::start(rig, &["haproxy", "-db", "-f", path], AT_HAPROXY, &["haproxy", path])
+    }
+
+    /// A parent, and two workers that have no words on their command line but what they are.
+    fn nginx(rig: &mut Rig, to: SocketAddr) -> Result<Self> {
+        let path = rig.write("nginx-proxy.conf", &nginx::http(AT_NGINX, to))?;
+        let path = path.to_str().context("a path that is no text")?;
+        let mut started = Self::start(rig, &["nginx", "-c", path], AT_NGINX, &["nginx", "-c", path])?;
+        started.processes = started.processes[0].with_children()?;
+        Ok(started)
     }
 
     /// Ours, without a tunnel. Its access log goes nowhere.
@@ -92,6 +102,7 @@ pub(super) fn http(rig: &mut Rig) -> Result<Vec<Figure>> {
     let started = vec![
         Started::envoy(rig, server, false)?,
         Started::haproxy(rig, server)?,
+        Started::nginx(rig, server)?,
         Started::ours(rig, AT_OURS, server, &[])?,
     ];
     let mut figures = Vec::new();
@@ -101,7 +112,8 @@ pub(super) fn http(rig: &mut Rig) -> Result<Vec<Figure>> {
             Contender { who: PLAIN, proxies: Vec::new(), measure: ask(server) },
             Contender { who: ENVOY, proxies: started[0].processes.clone(), measure: ask(at(AT_ENVOY)) },
             Contender { who: HAPROXY, proxies: started[1].processes.clone(), measure: ask(at(AT_HAPROXY)) },
-            Contender { who: OURS, proxies: started[2].processes.clone(), measure: ask(at(AT_OURS)) },
+            Contender { who: NGINX, proxies: started[2].processes.clone(), measure: ask(at(AT_NGINX)) },
+            Contender { who: OURS, proxies: started[3].processes.clone(), measure: ask(at(AT_OURS)) },
         ];
         let targets = [at_least(3.0, ENVOY), at_least(0.95, HAPROXY)];
         let name = format!("HTTP/1.1, {connections} connections");
