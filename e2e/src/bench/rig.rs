@@ -36,7 +36,7 @@ pub struct Rig {
     /// What our programs are built with.
     profile: String,
     /// The lab's first process.
-    root: u32,
+    pub root: u32,
     /// Files for the pods, which see them where this program does.
     folder: tempfile::TempDir,
 }

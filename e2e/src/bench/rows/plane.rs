@@ -8,7 +8,7 @@ use crate::{
     },
     stage::{Going, Stage},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::time::Duration;
 
 /// Proxies that are connected.
@@ -32,6 +32,8 @@ pub(super) struct Plane {
 /// Its proxies, all of them connected and up to date.
 pub(super) struct Audience {
     going: Going,
+    /// The file that says that they are, and the one that is waited for then.
+    ready: String,
     go: String,
     /// How long its changes take at least.
     long: Duration,
@@ -65,25 +67,32 @@ impl Plane {
         let argv = ["audience", &self.address, "--state", &state, "--config", &config, "--proxies", &proxies];
         let argv = [&argv[..], &["--ready-file", &ready, "--go-file", &go], more].concat();
         let going = rig.stage.app(&self.pod, &argv)?;
-        let audience = Audience { going, go, long: Duration::from_secs_f64(seconds) };
-        match self.there(rig, "all proxies are connected", &ready, DEADLINE, || Ok(())) {
+        let long = Duration::from_secs_f64(seconds);
+        let audience = Audience { going, ready, go, long };
+        match self.there(rig, "all proxies are connected", &audience, &audience.ready, DEADLINE, || Ok(())) {
             Ok(()) => Ok(audience),
             Err(error) => Err(audience.failed(error)),
         }
     }
 
-    /// Waits for a file, with something to do at each look.
+    /// Waits for a file of the audience, with something to do at each look. An audience that has ended writes none.
     fn there(
         &self,
         rig: &mut Rig,
         what: &str,
+        audience: &Audience,
         path: &str,
         deadline: Duration,
         mut look: impl FnMut() -> Result<()>,
     ) -> Result<()> {
+        let mut process = None;
+        let root = rig.root;
         rig.stage.wait(what, deadline, |stage| {
             look()?;
             rig::pause(LOOK_INTERVAL);
+            let found = usage::below(root, &["audience", &audience.go])?.pop();
+            ensure!(process.is_none() || found.is_some(), "the proxies have ended");
+            process = found;
             Ok(stage.exec(&self.pod, &["test", "-s", path])?.code == 0)
         })?;
         Ok(())
@@ -108,7 +117,7 @@ impl Audience {
         let before = usage::total(&plane.processes)?;
         rig.stage.exec(&plane.pod, &["touch", &self.go])?.ok()?;
         let done = format!("{}.done", self.go);
-        if let Err(error) = plane.there(rig, "all changes are made", &done, self.long + DEADLINE, look) {
+        if let Err(error) = plane.there(rig, "all changes are made", &self, &done, self.long + DEADLINE, look) {
             return Err(self.failed(error));
         }
         let used = usage::total(&plane.processes)?.seconds - before.seconds;
