@@ -1,31 +1,47 @@
 //! Proxies that take whatever the control plane tells them, and keep nothing of it: many fit into one process.
 //!
 //! Each has a connection of its own, says that it is a node proxy, and acknowledges every response. A response is
-//! read as far as the names in it.
+//! read as far as the names in it, as it arrives.
+
+mod reading;
 
 use crate::authority::Place;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::StreamExt;
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
 use pki::control_plane::{ControlPlane, Source};
 use prost::Message;
-use std::{collections::BTreeMap, sync::Arc};
+use reading::Reading;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::poll_fn,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
-use tonic_prost::ProstCodec;
+use tonic::{Status, body::Body, client::GrpcService};
 use xds::{
-    Kind, Node, limits,
-    wire::{self, Named, Request, Resource, Response},
+    Kind, Node,
+    wire::{self, Request},
 };
 
-/// A first request for each kind, and an answer to each response.
+/// The first requests, and an answer to each response.
 const REQUESTS_QUEUED_MAX: usize = 16;
 
 /// What is known from an earlier stream: name → version, of addresses.
 pub type Versions = BTreeMap<String, String>;
 
+/// What a proxy says first: a request for each kind. Made once for all of them, as it has megabytes where much is known.
+#[derive(Clone, Debug)]
+pub struct Opening(Bytes);
+
 /// One proxy, connected.
 pub struct Listener {
-    requests: mpsc::Sender<Request>,
-    responses: Streaming<Response>,
+    answers: mpsc::Sender<Bytes>,
+    responses: Body,
+    reading: Reading,
+    whole: VecDeque<Told>,
 }
 
 /// One response.
@@ -33,8 +49,12 @@ pub struct Listener {
 pub struct Told {
     /// Of which kind.
     pub kind: Kind,
-    /// The resources in it.
-    pub resources: Vec<bytes::Bytes>,
+    /// What the answer to it names.
+    pub nonce: String,
+    /// How many bytes its resources were.
+    pub bytes: usize,
+    /// Names and versions of the resources in it.
+    pub resources: Vec<(String, String)>,
     /// Names of those that are gone.
     pub removed: Vec<String>,
 }
@@ -45,27 +65,29 @@ impl Told {
         self.kind == Kind::Address
     }
 
-    /// How many bytes it was.
-    pub fn bytes(&self) -> usize {
-        self.resources.iter().map(bytes::Bytes::len).sum()
-    }
-
     /// The names of what it tells of.
-    pub fn names(&self) -> impl Iterator<Item = String> {
-        self.resources.iter().filter_map(|one| Named::decode(one.clone()).ok()).map(|named| named.name)
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.resources.iter().map(|(name, _)| &**name)
     }
+}
 
-    /// Its names and versions.
-    pub fn versions(&self) -> Versions {
-        let read = self.resources.iter().filter_map(|one| Resource::decode(one.clone()).ok());
-        read.map(|resource| (resource.name, resource.version)).collect()
+impl Opening {
+    /// That of the node proxy `pod` of `istio-system`, which asks for everything that is not known already.
+    pub fn of(pod: &str, known: &Versions) -> Self {
+        let node = Node::ztunnel(None, pod, "istio-system", "node1");
+        let mut requests = xds::client::state::Client::new(node, Kind::NODE_PROXY).open();
+        for request in &mut requests {
+            if request.type_url == Kind::Address.type_url() {
+                request.initial_resource_versions = known.clone();
+            }
+        }
+        Self(requests.iter().map(|request| framed(request)).collect::<Vec<_>>().concat().into())
     }
 }
 
 impl Listener {
-    /// Connects as the node proxy `pod` of `istio-system`, whose token this is, and asks for everything that is not
-    /// known already.
-    pub async fn open(place: &Place, token: &str, pod: &str, known: &Arc<Versions>) -> Result<Self, String> {
+    /// Connects with the token of the node proxy.
+    pub async fn open(place: &Place, token: &str, opening: &Opening) -> Result<Self, String> {
         let plane = ControlPlane {
             address: place.address.parse().map_err(|_| format!("{:?} is no address", place.address))?,
             roots: Source::Literal(place.roots.clone()),
@@ -74,33 +96,53 @@ impl Listener {
             alternative_hostname: Some("istiod.istio-system.svc".into()),
             headers: vec![],
         };
-        let channel = plane.channel().map_err(|error| error.to_string())?;
-        let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(limits::RESPONSE_BYTES_MAX);
-        grpc.ready().await.map_err(|error| format!("no connection: {error:?}"))?;
-        let (requests, outgoing) = mpsc::channel(REQUESTS_QUEUED_MAX);
-        let mut client =
-            xds::client::state::Client::new(Node::ztunnel(None, pod, "istio-system", "node1"), Kind::NODE_PROXY);
-        for mut request in client.open() {
-            if request.type_url == Kind::Address.type_url() {
-                request.initial_resource_versions = (**known).clone();
-            }
-            requests.try_send(request).map_err(|_| "the first requests do not fit")?;
-        }
-        let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
-        *request.metadata_mut() = plane.metadata().map_err(|error| error.to_string())?;
-        let codec = ProstCodec::<Request, Response>::default();
-        let path = http::uri::PathAndQuery::from_static(wire::METHOD);
-        let responses = grpc.streaming(request, path, codec).await.map_err(|status| format!("no stream: {status}"))?;
-        Ok(Self { requests, responses: responses.into_inner() })
+        let (answers, outgoing) = mpsc::channel(REQUESTS_QUEUED_MAX);
+        answers.try_send(opening.0.clone()).map_err(|_| "the first requests do not fit")?;
+        let frames = ReceiverStream::new(outgoing).map(|bytes| Ok::<_, Status>(Frame::data(bytes)));
+        let request = http::Request::post(wire::METHOD)
+            .header(header::CONTENT_TYPE, "application/grpc")
+            .header(header::TE, "trailers")
+            .body(Body::new(StreamBody::new(frames)));
+        let mut request = request.map_err(|error| error.to_string())?;
+        request.headers_mut().extend(plane.metadata().map_err(|error| error.to_string())?.into_headers());
+        let mut channel = plane.channel().map_err(|error| error.to_string())?;
+        poll_fn(|cx| channel.poll_ready(cx)).await.map_err(|error| format!("no connection: {error:?}"))?;
+        let response = channel.call(request).await.map_err(|error| format!("no stream: {error:?}"))?;
+        refused(response.headers())?;
+        Ok(Self { answers, responses: response.into_body(), reading: Reading::default(), whole: VecDeque::new() })
     }
 
     /// The next response; it is acknowledged.
     pub async fn next(&mut self) -> Result<Told, String> {
-        let response = self.responses.message().await.map_err(|status| status.to_string())?;
-        let response = response.ok_or("the control plane ended the stream")?;
-        let kind = Kind::of_type_url(&response.type_url).ok_or_else(|| format!("unasked: {}", response.type_url))?;
-        let answer = Request { type_url: response.type_url, response_nonce: response.nonce, ..Request::default() };
-        self.requests.send(answer).await.map_err(|_| "the stream takes no answers")?;
-        Ok(Told { kind, resources: response.resources, removed: response.removed_resources })
+        loop {
+            if let Some(told) = self.whole.pop_front() {
+                let type_url = told.kind.type_url().to_owned();
+                let answer = Request { type_url, response_nonce: told.nonce.clone(), ..Request::default() };
+                self.answers.send(framed(&answer)).await.map_err(|_| "the stream takes no answers")?;
+                return Ok(told);
+            }
+            let frame = self.responses.frame().await.ok_or("the control plane ended the stream")?;
+            match frame.map_err(|status| status.to_string())?.into_data() {
+                Ok(bytes) => self.whole.extend(self.reading.take(&bytes)?),
+                Err(frame) => refused(frame.trailers_ref().unwrap_or(&HeaderMap::new()))?,
+            }
+        }
     }
+}
+
+/// Fails if headers or trailers say that the call has ended in an error.
+fn refused(headers: &HeaderMap) -> Result<(), String> {
+    match Status::from_header_map(headers) {
+        Some(status) if status.code() != tonic::Code::Ok => Err(status.to_string()),
+        _ => Ok(()),
+    }
+}
+
+/// A message as gRPC sends it, not compressed.
+fn framed(message: &impl Message) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(message.encoded_len() + 5);
+    bytes.put_u8(0);
+    bytes.put_u32(message.encoded_len() as u32);
+    message.encode_raw(&mut bytes);
+    bytes.freeze()
 }

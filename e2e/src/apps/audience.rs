@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 use testkit::{
-    audience::{Listener, Versions},
+    audience::{Listener, Opening, Versions},
     authority::Place,
     tokens::{Holder, Signer, claims},
 };
@@ -101,7 +101,7 @@ pub async fn run(options: Options) -> Result<Report> {
     if options.seconds > 0.0 {
         churn::begin(&options.config)?;
     }
-    let nothing = Arc::new(Versions::new());
+    let nothing = Opening::of("ztunnel-1", &Versions::new());
     let mut report = Report::default();
 
     // What is there, and in which versions, is asked of the first: all are told the same.
@@ -130,7 +130,7 @@ pub async fn run(options: Options) -> Result<Report> {
     tasks.shutdown().await;
     if options.reconnect {
         // The changes were all of one workload.
-        let (known, began) = (Arc::new(known), Instant::now());
+        let (known, began) = (Opening::of("ztunnel-1", &known), Instant::now());
         let opening = (0..options.proxies).map(|_| synced(&place, &token, &known, false));
         let mut all = stream::iter(opening).buffer_unordered(AGAIN_MAX);
         let mut open = Vec::new();
@@ -160,20 +160,15 @@ async fn moved(options: &Options, number: usize, hearing: &mut mpsc::UnboundedRe
 }
 
 /// One that has connected and was told all that there is; with the versions, if they are wanted.
-async fn synced(
-    place: &Place,
-    token: &str,
-    known: &Arc<Versions>,
-    wanted: bool,
-) -> Result<(Listener, usize, Versions)> {
-    let mut listener = Listener::open(place, token, "ztunnel-1", known).await.map_err(|error| anyhow!(error))?;
+async fn synced(place: &Place, token: &str, opening: &Opening, wanted: bool) -> Result<(Listener, usize, Versions)> {
+    let mut listener = Listener::open(place, token, opening).await.map_err(|error| anyhow!(error))?;
     let (mut bytes, mut versions, mut kinds) = (0, Versions::new(), 0);
     while kinds < 2 {
         let told = listener.next().await.map_err(|error| anyhow!(error))?;
         kinds += 1;
-        bytes += told.bytes();
+        bytes += told.bytes;
         if wanted && told.is_address() {
-            versions = told.versions();
+            versions = told.resources.into_iter().collect();
         }
     }
     Ok((listener, bytes, versions))

@@ -86,7 +86,7 @@ impl Tally {
     /// A proxy was told something.
     pub(super) fn told(&self, told: &Told) {
         let now = self.began.elapsed();
-        let comes = told.names().filter_map(|name| mesh::passing(&name)).map(Step::Comes);
+        let comes = told.names().filter_map(mesh::passing).map(Step::Comes);
         let goes = told.removed.iter().filter_map(|name| mesh::passing(name)).map(Step::Goes);
         comes.chain(goes).filter_map(Step::its_number).for_each(|number| self.hear(number, now));
     }

@@ -3,6 +3,7 @@
 use crate::{
     apps::audience::mesh,
     bench::{
+        figure::Unit,
         rig::{self, Rig},
         usage::{self, Process},
     },
@@ -15,6 +16,8 @@ use std::time::Duration;
 pub(super) const PROXIES: usize = 1000;
 /// The largest mesh is read within this, and told to all proxies; changes end so long after the last was due.
 const DEADLINE: Duration = Duration::from_secs(600);
+/// With more it is stopped: the machine is not all ours.
+const RESIDENT_MAX: f64 = 8e9;
 /// Between two looks at whether the changes are made: often enough, and not so often that it costs something.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -89,6 +92,8 @@ impl Plane {
         let root = rig.root;
         rig.stage.wait(what, deadline, |stage| {
             look()?;
+            let resident = usage::total(&self.processes)?.resident;
+            ensure!(resident < RESIDENT_MAX, "the control plane has {} resident", Unit::Bytes.show(resident));
             rig::pause(LOOK_INTERVAL);
             let found = usage::below(root, &["audience", &audience.go])?.pop();
             ensure!(process.is_none() || found.is_some(), "the proxies have ended");
