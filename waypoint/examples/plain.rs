@@ -122,7 +122,7 @@ fn waypoint(control: &tokio::runtime::Handle) -> anyhow::Result<Arc<Waypoint>> {
         limiter: Limiter::new(Arc::new(Siblings::by(asker.clone())), own.identity, Arc::new(asker.clone())),
         tracer: Tracer::new(trace::Own::default(), Arc::new(asker), control.clone()),
         draining: CancellationToken::new(),
-        signal: process.signal.clone(),
+        signal: process.signal,
         settings,
     }))
 }

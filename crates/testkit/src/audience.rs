@@ -81,7 +81,7 @@ impl Opening {
                 request.initial_resource_versions = known.clone();
             }
         }
-        Self(requests.iter().map(|request| framed(request)).collect::<Vec<_>>().concat().into())
+        Self(requests.iter().map(framed).collect::<Vec<_>>().concat().into())
     }
 }
 
@@ -124,7 +124,7 @@ impl Listener {
             let frame = self.responses.frame().await.ok_or("the control plane ended the stream")?;
             match frame.map_err(|status| status.to_string())?.into_data() {
                 Ok(bytes) => self.whole.extend(self.reading.take(&bytes)?),
-                Err(frame) => refused(frame.trailers_ref().unwrap_or(&HeaderMap::new()))?,
+                Err(frame) => frame.trailers_ref().map_or(Ok(()), refused)?,
             }
         }
     }

@@ -47,7 +47,7 @@ impl Unit {
 
 fn scaled(value: f64, scales: &[(f64, &str)]) -> String {
     let fits = scales.iter().find(|(scale, _)| value.abs() >= *scale);
-    let Some((scale, name)) = fits.or(scales.last()) else { return value.to_string() };
+    let Some((scale, name)) = fits.or_else(|| scales.last()) else { return value.to_string() };
     let value = value / scale;
     let places = match value.abs() {
         v if v >= 100.0 || v == 0.0 => 0,

@@ -57,7 +57,18 @@ pub(super) fn single(rig: &mut Rig) -> Result<Vec<Figure>> {
     let (mut figures, mut costs, mut largest) = (Vec::new(), Vec::new(), None);
     let ours = |what: &str, unit, targets: &[Target], value| Figure::new(what, unit, targets).with(OURS, value);
     for size in SIZES {
-        let measured = of_size(rig, size)?;
+        let measured = match of_size(rig, size) {
+            Ok(measured) => measured,
+            // What smaller ones came to is worth knowing all the same.
+            Err(error) => {
+                figures.push(Figure::new(
+                    &format!("{size} pods: not run: {error:#}"),
+                    Unit::Count,
+                    &[Target::NoMore(0.0)],
+                ));
+                return Ok(figures);
+            }
+        };
         let mut last: Vec<f64> = measured.report.last_ms.iter().map(|ms| ms / 1e3).collect();
         last.sort_by(f64::total_cmp);
         let name = format!("a change until {PROXIES} proxies have it, {size} pods");
