@@ -25,6 +25,8 @@ use tokio::{sync::mpsc, task::JoinSet};
 const OPENING_MAX: usize = 8;
 /// So many connect again at the same moment: what each says that it knows is 10 MB in the largest mesh.
 const AGAIN_MAX: usize = 64;
+/// Who has not connected again by then gives up.
+const AGAIN_DEADLINE: Duration = Duration::from_secs(180);
 /// How often the file to wait for is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// A change that is not everywhere by then never will be.
@@ -79,6 +81,8 @@ pub struct Report {
     pub again_seconds: Option<f64>,
     /// Bytes that all of them were told then.
     pub again_bytes: usize,
+    /// Attempts that failed then.
+    pub again_refused: usize,
 }
 
 /// Connects, changes, and reports.
@@ -131,11 +135,12 @@ pub async fn run(options: Options) -> Result<Report> {
     if options.reconnect {
         // The changes were all of one workload.
         let (known, began) = (Opening::of("ztunnel-1", &known), Instant::now());
-        let opening = (0..options.proxies).map(|_| synced(&place, &token, &known, false));
+        let opening = (0..options.proxies).map(|_| again(&place, &token, &known, began));
         let mut all = stream::iter(opening).buffer_unordered(AGAIN_MAX);
         let mut open = Vec::new();
-        while let Some((listener, bytes, _)) = all.try_next().await? {
+        while let Some((listener, bytes, refused)) = all.try_next().await? {
             report.again_bytes += bytes;
+            report.again_refused += refused;
             open.push(listener);
         }
         report.again_seconds = Some(began.elapsed().as_secs_f64());
@@ -172,6 +177,19 @@ async fn synced(place: &Place, token: &str, opening: &Opening, wanted: bool) -> 
         }
     }
     Ok((listener, bytes, versions))
+}
+
+/// The same for one that tries until it is let in, as proxies do; with how often it was not.
+async fn again(place: &Place, token: &str, opening: &Opening, began: Instant) -> Result<(Listener, usize, usize)> {
+    let mut refused = 0;
+    loop {
+        match synced(place, token, opening, false).await {
+            Ok((listener, bytes, _)) => return Ok((listener, bytes, refused)),
+            Err(error) if began.elapsed() > AGAIN_DEADLINE => return Err(error),
+            Err(_refused) => refused += 1,
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
 }
 
 async fn listen(mut listener: Listener, heard: mpsc::UnboundedSender<Instant>, churn: Arc<churn::Tally>) -> Result<()> {

@@ -90,6 +90,7 @@ pub(super) fn single(rig: &mut Rig) -> Result<Vec<Figure>> {
     let again = report.again_seconds.context("they did not connect again")?;
     let quick = [Target::NoMore(AGAIN_MAX)];
     figures.push(ours("all connect again, largest mesh", Unit::Seconds, &quick, again));
+    figures.push(ours("attempts that failed then", Unit::Count, &[], report.again_refused as f64));
     let told = report.again_bytes as f64 / (report.all_bytes * PROXIES) as f64 * 100.0;
     let little = [Target::NoMore(AGAIN_SHARE_MAX)];
     figures.push(ours("of everything, what they are told then", Unit::Percent, &little, told));
