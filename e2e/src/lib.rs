@@ -5,11 +5,13 @@
 //! cargo run --release -p e2e -- lab --only traffic  # one
 //! cargo run --release -p e2e -- kind                # on a cluster that it makes with kind
 //! cargo run --release -p e2e -- list
+//! cargo run --release -p e2e -- bench               # what it costs, beside others; see [`bench`]
 //! ```
 //!
 //! A scenario that cannot run fails; none is skipped.
 
 pub mod apps;
+pub mod bench;
 pub mod capture;
 pub mod kind;
 pub mod report;
@@ -60,6 +62,8 @@ enum What {
     },
     /// Print the scenarios and what each shows.
     List,
+    /// Measure what the mesh costs, beside what people would pick instead.
+    Bench(bench::Options),
     /// A small program that scenarios run inside pods.
     #[command(hide = true)]
     App {
@@ -79,6 +83,7 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         What::App { app } => apps::run(app),
+        What::Bench(options) => end(bench::run(&options)),
         What::Lab { only, keep, artifacts } => {
             play(&Suite { on: On::Lab, only, keep, artifacts, cluster: String::new() })
         }
@@ -89,7 +94,12 @@ pub fn main() -> ExitCode {
 }
 
 fn play(suite: &Suite) -> ExitCode {
-    match suite.run() {
+    end(suite.run())
+}
+
+/// Whether all was well, as a process says it.
+fn end(good: anyhow::Result<bool>) -> ExitCode {
+    match good {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -13,7 +13,7 @@ use meshctl::lab::{
     client::{self, Lab, StartOptions},
     control::protocol::{PodReport, StatusReport},
 };
-pub use programs::{meshctl, require};
+pub use programs::{built, meshctl, require};
 pub use running::{Going, Output};
 use std::{
     net::IpAddr,
@@ -51,11 +51,16 @@ impl Stage {
     /// Starts a lab with two nodes and a pod on each that shares the node's network, and waits until it is ready.
     /// `env` is for the mesh's own programs: `(component, key, value)`.
     pub fn start(meshctl: &Path, env: &[(&str, &str, &str)]) -> Result<Self> {
+        Self::start_as(&format!("e2e-{}", std::process::id()), meshctl, env)
+    }
+
+    /// The same, of another name: for those who want more than one.
+    pub fn start_as(name: &str, meshctl: &Path, env: &[(&str, &str, &str)]) -> Result<Self> {
         let lab = Lab::start(StartOptions {
             yaml: ON_THE_NODES.into(),
             component_env: env.iter().map(|(c, k, v)| ((*c).into(), (*k).into(), (*v).into())).collect(),
             ready_timeout: START_DEADLINE,
-            ..StartOptions::new(meshctl, &format!("e2e-{}", std::process::id()))
+            ..StartOptions::new(meshctl, name)
         })?;
         Ok(Self { ground: Ground::Lab(Some(lab)) })
     }

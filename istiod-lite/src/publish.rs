@@ -115,6 +115,7 @@ impl Writer {
         }
         self.problems.settle();
         let logged = self.publisher.apply(latest(publications), told.at);
+        self.report.encoded(self.publisher.encodes());
         tracing::debug!(changes = logged, "took in what was told");
     }
 }

@@ -68,6 +68,7 @@ struct Metrics {
     rejects: Family<TypeLabel, Gauge>,
     expired_nonces: Family<TypeLabel, Gauge>,
     events: Family<EventLabel, Gauge>,
+    encodes: Gauge,
     services: Gauge,
     workloads: Gauge,
     policies: Gauge,
@@ -120,6 +121,11 @@ impl Report {
             "Objects that were told of, new or changed or removed",
             m.events.clone(),
         );
+        registry.register(
+            "istiod_lite_xds_encodes",
+            "Resources that were encoded; each is encoded once for all proxies",
+            m.encodes.clone(),
+        );
         registry.register("pilot_services", "Services that are published", m.services.clone());
         registry.register("istiod_lite_workloads", "Workloads that are published", m.workloads.clone());
         registry.register("istiod_lite_policies", "Policies that are published", m.policies.clone());
@@ -155,6 +161,11 @@ impl Report {
     /// Something in the configuration could not be used.
     pub fn problem(&self) {
         self.metrics.problems_total.inc();
+    }
+
+    /// So many resources were encoded, ever.
+    pub fn encoded(&self, encodes: u64) {
+        self.metrics.encodes.set(i64::try_from(encodes).unwrap_or(i64::MAX));
     }
 
     /// Brings up to date what is only known when asked.
@@ -292,6 +303,7 @@ impl Metrics {
             rejects: Family::default(),
             expired_nonces: Family::default(),
             events: Family::default(),
+            encodes: Gauge::default(),
             services: Gauge::default(),
             workloads: Gauge::default(),
             policies: Gauge::default(),

@@ -34,8 +34,9 @@ pub const DIAL_DEADLINE: Duration = Duration::from_secs(15);
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 /// How long an unused connection stays. Istio's value.
 pub const POOL_IDLE: Duration = Duration::from_secs(300);
-/// Connections of one pool to one key: 3,200 tunnels from one pod to one other.
-pub const POOL_CONNECTIONS_PER_KEY: usize = 32;
+/// Connections of one pool to one key: 12,800 tunnels from one pod to one other, half of the
+/// ports that a kernel gives to one pair of addresses.
+pub const POOL_CONNECTIONS_PER_KEY: usize = 128;
 /// Callers that wait for a connection of one key; as many as its connections would carry.
 pub const POOL_WAITERS_PER_KEY: usize = POOL_CONNECTIONS_PER_KEY * POOL_STREAMS;
 /// What small DATA frames that nobody has read yet may cost before the connection is closed (each

@@ -6,6 +6,10 @@ use std::time::Duration;
 /// 350 bytes are 105 MB; Istio's node proxy has the same limit.
 pub const RESPONSE_BYTES_MAX: usize = 200 << 20;
 
+/// What a session has of a response in memory at a time: four of the largest frames of HTTP/2 that
+/// most clients take, so that a write to the socket is worth it. 1,000 proxies are 64 MB.
+pub const PART_BYTES: usize = 64 << 10;
+
 /// Largest request a server reads, from a caller that has authenticated already. A request that
 /// resumes names everything its client has: 300 000 names of about 60 bytes with their versions
 /// are 25 MB. With gRPC's usual 4 MiB a mesh of 40 000 workloads could never reconnect.

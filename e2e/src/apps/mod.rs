@@ -6,10 +6,12 @@
 
 pub mod ambiguous;
 pub mod attack;
+pub mod audience;
 pub mod backend;
 pub mod crowd;
 pub mod hand;
 pub mod hold;
+pub mod idle;
 pub mod load;
 pub mod mislead;
 pub mod probe;
@@ -29,12 +31,16 @@ pub enum App {
     Crowd(crowd::Options),
     /// Ask a certificate authority for what is not due, in every way.
     Attack(attack::Options),
+    /// Be a thousand node proxies of a control plane, change the mesh, and time when all have heard of it.
+    Audience(audience::Options),
     /// Start a node proxy under a control plane that speaks nonsense.
     Mislead(mislead::Options),
     /// Run the commands that are said on standard input.
     Hand,
     /// Keep one connection open, send a line at an interval, and say when and how it ended.
     Hold(hold::Options),
+    /// Have many connections open that do nothing, and stay.
+    Idle(idle::Options),
     /// Ask the same question again and again and note when the answer changes.
     Probe(probe::Options),
     /// Send HTTP/1 requests that can be read in more than one way.
@@ -62,8 +68,10 @@ pub fn run(app: App) -> ExitCode {
         App::Load(options) => runtime.block_on(load::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Crowd(options) => runtime.block_on(crowd::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Attack(options) => runtime.block_on(attack::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
+        App::Audience(options) => runtime.block_on(audience::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Hand => hand::run().map(|()| String::new()),
         App::Hold(options) => runtime.block_on(hold::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
+        App::Idle(options) => runtime.block_on(idle::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Mislead(options) => runtime.block_on(mislead::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Probe(options) => runtime.block_on(probe::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Ambiguous(options) => {

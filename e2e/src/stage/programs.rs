@@ -26,6 +26,27 @@ pub fn meshctl() -> Result<PathBuf> {
     Ok(meshctl)
 }
 
+/// Builds a program with one of cargo's profiles, beside whatever this program was built with, and says where it is.
+/// `what` is what cargo is asked for, `path` where it puts it.
+pub fn built(profile: &str, what: &[&str], path: &str) -> Result<PathBuf> {
+    let this = this_program()?;
+    let target = this.ancestors().nth(2).context("a target folder has profiles in it")?;
+    let program = target.join(if profile == "dev" { "debug" } else { profile }).join(path);
+    if let Some(cargo) = option_env!("CARGO") {
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--profile", profile]).args(what).arg("--target-dir").arg(target);
+        let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().context("cargo does not start")?;
+        ensure!(built.success(), "{} does not build with the profile {profile}", what.join(" "));
+    }
+    ensure!(
+        program.exists(),
+        "{} is missing: build it with `cargo build --profile {profile} {}`",
+        program.display(),
+        what.join(" ")
+    );
+    Ok(program)
+}
+
 /// The path of this program as it was at first: the build below may replace the file.
 pub(super) fn this_program() -> Result<&'static Path> {
     static PATH: OnceLock<PathBuf> = OnceLock::new();

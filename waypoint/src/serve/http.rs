@@ -17,8 +17,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::Stream;
 use super::lent;
-use super::rewound::Rewound;
 use crate::context::{self, Call, Core};
 use crate::limits::{
     CONNECTION_AGE_MAX, CONNECTION_GOODBYE, HEAD_BYTES_MAX, HEAD_DEADLINE, HEADERS_MAX, HTTP2_PING, LAST_REQUEST,
@@ -32,7 +32,7 @@ use crate::pipeline;
 /// It has one way to say that a connection ends: in an answer. A connection that closes without
 /// meets the request that its caller is just sending, and the caller takes that for a failure. So
 /// a goodbye waits for the next answer, for a while.
-pub async fn one(tunnel: Rewound, call: Arc<Call>, core: Arc<Core>) {
+pub async fn one(tunnel: impl Stream, call: Arc<Call>, core: Arc<Core>) {
     let leaving = Arc::new(AtomicBool::new(false));
     let share = Arc::new(Share::default());
     let goodbye = goodbye(core.clone(), share.clone());
@@ -90,7 +90,7 @@ fn say_goodbye(status: StatusCode, headers: &mut HeaderMap) {
 }
 
 /// HTTP/2.
-pub async fn two(tunnel: Rewound, call: Arc<Call>, core: Arc<Core>) {
+pub async fn two(tunnel: impl Stream, call: Arc<Call>, core: Arc<Core>) {
     let (tunnel, returned) = lent::lend(tunnel);
     let share = Arc::new(Share::default());
     let goodbye = goodbye(core.clone(), share.clone());

@@ -10,34 +10,32 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
-use super::rewound::Rewound;
-
 /// A stream that is sent back when it is dropped.
 #[derive(Debug)]
-pub struct Lent {
-    stream: Option<Rewound>,
-    back: Option<oneshot::Sender<Rewound>>,
+pub struct Lent<S> {
+    stream: Option<S>,
+    back: Option<oneshot::Sender<S>>,
 }
 
 /// Lends a stream; it comes back once the first of the two is dropped.
-pub fn lend(stream: Rewound) -> (Lent, oneshot::Receiver<Rewound>) {
+pub fn lend<S>(stream: S) -> (Lent<S>, oneshot::Receiver<S>) {
     let (back, returned) = oneshot::channel();
     (Lent { stream: Some(stream), back: Some(back) }, returned)
 }
 
-impl Lent {
-    fn stream(self: Pin<&mut Self>) -> Pin<&mut Rewound> {
+impl<S: Unpin> Lent<S> {
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut S> {
         Pin::new(self.get_mut().stream.as_mut().expect("it is there until this is dropped"))
     }
 }
 
-impl AsyncRead for Lent {
+impl<S: AsyncRead + Unpin> AsyncRead for Lent<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.stream().poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Lent {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Lent<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.stream().poll_write(cx, buf)
     }
@@ -51,7 +49,7 @@ impl AsyncWrite for Lent {
     }
 }
 
-impl Drop for Lent {
+impl<S> Drop for Lent<S> {
     fn drop(&mut self) {
         if let (Some(stream), Some(back)) = (self.stream.take(), self.back.take()) {
             // Where nobody waits for it, it ends here.

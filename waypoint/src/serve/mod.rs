@@ -16,11 +16,16 @@ use std::sync::Arc;
 use hbone::accept::Request;
 use hbone::head::Baggage;
 use mesh::service::AppProtocol;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::context::{Call, Core};
 use crate::{limits, tcp};
 use sniff::Spoken;
+
+/// What HTTP is served on: a tunnel, but for whoever measures what is behind it.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// Answers a CONNECT and serves what comes through it.
 pub async fn tunnel(request: Request, call: Arc<Call>, core: Arc<Core>) {
@@ -53,7 +58,7 @@ pub async fn tunnel(request: Request, call: Arc<Call>, core: Arc<Core>) {
 }
 
 /// Ends a connection in order: a caller that is only reset cannot tell us from a network that fails.
-pub async fn close(mut tunnel: rewound::Rewound) {
+pub async fn close(mut tunnel: impl Stream) {
     if tunnel.shutdown().await.is_ok() {
         let mut rest = tunnel.take(limits::SNIFF_BYTES_MAX as u64);
         let _end = tokio::time::timeout(limits::GOODBYE, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;

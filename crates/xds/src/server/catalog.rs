@@ -90,6 +90,11 @@ impl Publisher {
         self.contents.write().unwrap_or_else(PoisonError::into_inner).tombstones_max = max;
     }
 
+    /// How many encodings were made, ever.
+    pub fn encodes(&self) -> u64 {
+        self.contents.read().unwrap_or_else(PoisonError::into_inner).encodes
+    }
+
     /// From now on sessions are told what is there.
     pub fn set_synced(&mut self) {
         self.head.send_if_modified(|head| !std::mem::replace(&mut head.synced, true));

@@ -5,6 +5,7 @@
 //! [`run`](Discovery) is the gRPC service that moves sessions along.
 
 pub mod audience;
+mod body;
 pub mod catalog;
 mod pace;
 mod run;

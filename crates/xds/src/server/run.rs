@@ -6,6 +6,7 @@
 
 use super::{
     audience::Scope,
+    body::Answer,
     catalog::{Catalog, Head},
     pace::Pace,
     state::{Event, Outgoing, Pending, Session},
@@ -15,6 +16,7 @@ use crate::{
     wire::{self, Request, Response},
 };
 use futures_util::{FutureExt, Stream, stream};
+use http::header;
 use std::{
     collections::VecDeque,
     convert::Infallible,
@@ -25,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
-use tonic::{Status, Streaming, metadata::MetadataMap};
+use tonic::{Status, Streaming, codec::Codec, metadata::MetadataMap};
 use tonic_prost::ProstCodec;
 
 /// Who may open a stream; the program decides.
@@ -262,23 +264,6 @@ impl Drop for Open {
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-impl<A: Admission> tonic::server::StreamingService<Request> for Discovery<A> {
-    type Response = Response;
-    type ResponseStream = Pin<Box<dyn Stream<Item = Result<Response, Status>> + Send>>;
-    type Future = BoxFuture<Result<tonic::Response<Self::ResponseStream>, Status>>;
-
-    fn call(&mut self, request: tonic::Request<Streaming<Request>>) -> Self::Future {
-        let shared = self.shared.clone();
-        Box::pin(async move {
-            let flow = shared.open(request).await.inspect_err(|status| {
-                tracing::warn!(code = ?status.code(), reason = status.message(), "refused a stream");
-            })?;
-            let stream: Self::ResponseStream = Box::pin(flow.into_stream());
-            Ok(tonic::Response::new(stream))
-        })
-    }
-}
-
 impl<A: Admission> tower::Service<http::Request<tonic::body::Body>> for Discovery<A> {
     type Response = http::Response<tonic::body::Body>;
     type Error = Infallible;
@@ -289,16 +274,35 @@ impl<A: Admission> tower::Service<http::Request<tonic::body::Body>> for Discover
     }
 
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
-        let service = self.clone();
+        let shared = self.shared.clone();
         Box::pin(async move {
             if request.uri().path() != wire::METHOD {
                 return Ok(Status::unimplemented("only DeltaAggregatedResources is served").into_http());
             }
-            let mut grpc = tonic::server::Grpc::new(ProstCodec::<Response, Request>::default())
-                .max_decoding_message_size(limits::REQUEST_BYTES_MAX);
-            Ok(grpc.streaming(service, request).await)
+            Ok(match shared.open(streaming(request)).await {
+                Ok(flow) => answer(flow),
+                Err(status) => {
+                    tracing::warn!(code = ?status.code(), reason = status.message(), "refused a stream");
+                    status.into_http()
+                }
+            })
         })
     }
+}
+
+/// The requests of a stream, with what came before them. One that is compressed fails as it is read.
+fn streaming(request: http::Request<tonic::body::Body>) -> tonic::Request<Streaming<Request>> {
+    let (head, body) = request.into_parts();
+    let decoder = ProstCodec::<Response, Request>::default().decoder();
+    let requests = Streaming::new_request(decoder, body, None, Some(limits::REQUEST_BYTES_MAX));
+    tonic::Request::from_parts(MetadataMap::from_headers(head.headers), head.extensions, requests)
+}
+
+fn answer(flow: Flow) -> http::Response<tonic::body::Body> {
+    let body = tonic::body::Body::new(Answer::new(Box::pin(flow.into_stream())));
+    let mut response = http::Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
+    response
 }
 
 impl<A: Admission> tonic::server::NamedService for Discovery<A> {
