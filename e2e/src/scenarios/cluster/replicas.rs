@@ -50,19 +50,15 @@ fn killed(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     ensure!(replicas.len() == 2, "there are these replicas: {replicas:?}");
     for (n, replica) in replicas.iter().enumerate() {
         stage.cluster().kubectl(&["delete", "pod", replica, "--namespace", NAMESPACE, "--force", "--wait=false"])?;
+        let refused = changed(stage, n == 0)?;
         let began = Instant::now();
-        if n == 0 {
-            stage.apply(DENY)?
-        } else {
-            stage.delete(DENY)?
-        }
         stage.wait("the change is in force", Duration::from_secs(30), |stage| {
             Ok(stage.answers("rolling/client", "server.rolling") == (n == 1))
         })?;
         let took = began.elapsed();
         ensure!(took <= DECIDED_MAX, "after {replica} was killed, a change took {:.1} s", took.as_secs_f64());
         seen.push(format!(
-            "{replica} killed: a policy changed at that moment was in force after {:.1} s",
+            "{replica} killed: a policy changed at that moment was in force after {:.1} s{refused}",
             took.as_secs_f64()
         ));
         stage.cluster().kubectl(&[
@@ -75,6 +71,25 @@ fn killed(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
         ])?;
     }
     Ok(())
+}
+
+/// Makes or deletes the policy. The API server asks the validation webhook, and the connection that it has to the replica
+/// that vanished is silent: it refuses the change until it has noticed. What is said of that.
+fn changed(stage: &mut Stage, deny: bool) -> Result<String> {
+    let began = Instant::now();
+    let mut refused = 0;
+    stage.wait("the API server takes the change", Duration::from_secs(60), |stage| {
+        let change = if deny { stage.apply(DENY) } else { stage.delete(DENY) };
+        match change {
+            Err(error) if format!("{error:#}").contains("failed calling webhook") => refused += 1,
+            change => return change.map(|()| true),
+        }
+        Ok(false)
+    })?;
+    Ok(match refused {
+        0 => String::new(),
+        n => format!(", once the API server took it: {n} refused in {:.0} s", began.elapsed().as_secs_f64()),
+    })
 }
 
 /// The API server is stopped, as by a machine that hangs: connections to it stay and are silent.
