@@ -6,7 +6,7 @@
 
 use crate::{
     chain,
-    limits::{CONNECT_DEADLINE, FILE_BYTES_MAX},
+    limits::{CONNECT_DEADLINE, DIAL_PATIENCE, FILE_BYTES_MAX},
     tls::{ALPN, PROVIDER},
 };
 use http::Uri;
@@ -200,7 +200,7 @@ impl Connector {
 
     async fn connect(&self) -> Result<TlsStream<TcpStream>, ControlPlaneError> {
         let config = self.config()?;
-        let tcp = timeout(CONNECT_DEADLINE, TcpStream::connect((self.host.as_str(), self.port)));
+        let tcp = timeout(CONNECT_DEADLINE, dial(|| TcpStream::connect((self.host.as_str(), self.port))));
         let tcp = tcp.await.map_err(|_| ControlPlaneError::TimedOut)?.map_err(ControlPlaneError::Connect)?;
         watch_for_death(&tcp).map_err(ControlPlaneError::Connect)?;
         let tls = timeout(CONNECT_DEADLINE, TlsConnector::from(config).connect(self.name.clone(), tcp));
@@ -248,6 +248,17 @@ impl Connector {
             store.add(root.der).map_err(|e| unusable(&e))?;
         }
         Ok(store)
+    }
+}
+
+/// Where nobody answers at all, the address stands for several, of which one has just vanished: it is asked again, and
+/// leads to another one.
+async fn dial<T, F: Future<Output = io::Result<T>>>(attempt: impl Fn() -> F) -> io::Result<T> {
+    loop {
+        match timeout(DIAL_PATIENCE, attempt()).await {
+            Ok(dialled) => return dialled,
+            Err(_) => tracing::debug!("nobody answers at the control plane's address, asking again"),
+        }
     }
 }
 

@@ -53,6 +53,9 @@ pub const CERTIFY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Deadline of TCP connect and TLS handshake with the control plane, each.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// How long one attempt to reach the control plane's address stays without any answer before it is made anew. Within a
+/// cluster an answer takes milliseconds; the kernel by itself would ask the same replica again after this time.
+pub const DIAL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Largest root or token file that is read: a bundle of a hundred roots is 200 KiB.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;

@@ -197,6 +197,8 @@ async fn answer(backend: Arc<Backend>, request: Request<Incoming>) -> Result<Res
         return Err(Dropped);
     }
     if let Some(status) = mode.status {
+        // An answer that comes before the whole request ends the connection, and with it who comes next on it.
+        drain(request.into_body()).await;
         return Ok(backend.said(Response::builder().status(status), "as it was told"));
     }
     let number = |prefix: &str| path.strip_prefix(prefix).and_then(|rest| rest.parse::<u64>().ok());

@@ -131,3 +131,23 @@ async fn the_roots_of_the_machine_do_not_vouch_for_a_mesh_of_its_own() {
         other => panic!("{other:?}"),
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_answers_the_address_is_asked_again() {
+    let began = tokio::time::Instant::now();
+    let asked = std::cell::Cell::new(0);
+    let attempt = || {
+        asked.set(asked.get() + 1);
+        let vanished = asked.get() < 3;
+        async move {
+            if vanished {
+                std::future::pending::<()>().await;
+            }
+            Ok("another one")
+        }
+    };
+    assert_eq!(dial(attempt).await.unwrap(), "another one");
+    assert_eq!((asked.get(), began.elapsed()), (3, 2 * DIAL_PATIENCE));
+    let refused = || async { Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionRefused)) };
+    assert_eq!(dial(refused).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused, "an answer is an answer");
+}
