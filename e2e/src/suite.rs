@@ -43,7 +43,9 @@ impl Suite {
             let failure = end.err().map(|error| format!("{error:#}"));
             dirty = failure.is_some();
             if dirty && let Some(stage) = &mut shared {
-                stage.save(&self.artifacts.join(scenario.name));
+                let folder = self.artifacts.join(scenario.name);
+                std::fs::remove_dir_all(&folder).ok(); // of an earlier run
+                stage.save(&folder);
                 if self.keep {
                     stage.keep();
                 }

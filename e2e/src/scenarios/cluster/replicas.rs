@@ -102,7 +102,7 @@ fn away(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     let seconds = (AWAY + 5).to_string();
     let load = format!(
         "e2e app load server.rolling.svc.cluster.local:80 --rate 100 --seconds {seconds} > /tmp/load.part 2>/tmp/load.err; \
-         mv /tmp/load.part /tmp/load.json"
+         cat /tmp/load.part > /tmp/load.json"
     );
     stage
         .exec(
