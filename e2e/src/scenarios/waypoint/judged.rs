@@ -16,6 +16,8 @@ use testkit::reference::{
 
 /// Requests that are sent; two under each set of policies.
 const REQUESTS: u64 = 200;
+/// The same on a cluster, where it is the same program that decides, and each change takes a command or two.
+const REQUESTS_ON_CLUSTER: u64 = 80;
 /// The first seed; a failure names its own.
 const FIRST_SEED: u64 = 8_000;
 
@@ -198,9 +200,12 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     super::open(stage)?;
     let waypoint = super::waypoints(stage)?.pop().context("the mall has a waypoint")?;
     let scope = Scope::of(stage)?;
-    let (mut passed, mut refused, mut expected_watched) = (0, 0, Watched::new());
-    let (mut names, mut used) = (BTreeSet::new(), BTreeMap::<String, u32>::new());
-    for seed in FIRST_SEED..FIRST_SEED + REQUESTS / 2 {
+    let requests = if stage.is_cluster() { REQUESTS_ON_CLUSTER } else { REQUESTS };
+    // So many of a hundred requests, at least.
+    let share = |of_a_hundred: u64| usize::try_from(requests * of_a_hundred / 100).unwrap_or(usize::MAX);
+    let (mut passed, mut refused, mut expected_watched) = (0_usize, 0_usize, Watched::new());
+    let (mut names, mut used) = (BTreeSet::new(), BTreeMap::<String, usize>::new());
+    for seed in FIRST_SEED..FIRST_SEED + requests / 2 {
         let mut dice = Dice::seeded(seed);
         let policies: Vec<Policy> =
             (0..1 + dice.under(3)).map(|n| policy(&mut dice, format!("p{seed}-{n}"), &scope)).collect();
@@ -251,7 +256,7 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
         stage.delete(&manifests)?;
     }
     stage.delete(&marker(0))?;
-    ensure!(passed > 40 && refused > 40, "the policies say little: {passed} passed, {refused} refused");
+    ensure!(passed > share(20) && refused > share(20), "the policies say little: {passed} passed, {refused} refused");
     let mut found = Watched::new();
     let waited = stage.wait("policies that only watch are in the log", Duration::from_secs(10), |stage| {
         found = watched(&stage.logs(&waypoint)?, &names);
@@ -262,16 +267,19 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     ensure!(more.is_empty(), "policies that should not have hit: {more:?}");
     let generated = |field: &&&str| scope.all_fields || **field != TRUST_DOMAINS;
     for wanted in FIELDS.iter().filter(generated).chain(&["ALLOW", "DENY", "AUDIT", "dry-run"]) {
-        ensure!(used.get(*wanted).is_some_and(|times| *times >= 3), "{wanted} is hardly among the policies: {used:?}");
+        ensure!(
+            used.get(*wanted).is_some_and(|times| *times > share(1)),
+            "{wanted} is hardly among the policies: {used:?}"
+        );
     }
     let audited = found.iter().filter(|(what, ..)| *what == AUDITED).count();
-    ensure!(audited > 5 && found.len() - audited > 5, "few policies only watched: {found:?}");
+    ensure!(audited > share(2) + 1 && found.len() - audited > share(2) + 1, "few policies only watched: {found:?}");
     seen.push(format!(
         "{audited} times an AUDIT policy hit, {} times one on trial would have: the log names exactly these",
         found.len() - audited
     ));
     seen.push(format!(
-        "{REQUESTS} requests under generated policies: {passed} passed, {refused} refused, all as the reference says"
+        "{requests} requests under generated policies: {passed} passed, {refused} refused, all as the reference says"
     ));
     Ok(())
 }
