@@ -71,7 +71,7 @@ fn refused(stage: &mut Stage, page: &'static str, url: &str, more: &str) -> Resu
 /// Where the page sends its reader: the conditions of the waypoint, and those of what names it.
 fn described(stage: &mut Stage) -> Result<()> {
     for (object, words) in [
-        ("gateway/late", "not ready"),
+        ("gateway/late", "none of its pods is ready"),
         ("service/lost", "there is no waypoint"),
         ("service/guest", "does not admit namespace wrong"),
     ] {
