@@ -29,10 +29,10 @@ pub(super) fn run(stage: &mut Stage) -> Result<Vec<Told>> {
     let mut all = Vec::new();
     let shell = |stage: &Stage, script: &str| stage.cluster().docker(&["exec", &node, "sh", "-c", script]);
 
-    // An agent that hangs.
-    shell(stage, "pkill -STOP -f 'install-cni'")?;
+    // An agent that hangs. The pattern does not match the shell that says it.
+    shell(stage, "pkill -STOP -f '[i]nstall-cni'")?;
     let mute = not_started(stage, "istio-cni: the node agent does not answer, the pod may not start yet");
-    shell(stage, "pkill -CONT -f 'install-cni'")?;
+    shell(stage, "pkill -CONT -f '[i]nstall-cni'")?;
     all.push(mute?);
     stage.ready(&["wrong/stranded"])?;
     stage.delete(POD)?;
