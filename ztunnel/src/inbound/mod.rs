@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hbone::head::{Authority, Baggage, TraceParent};
-use hbone::relay::{Meter, RelayEnd};
+use hbone::relay::{Meter, RelayEnd, Tcp, Wire, relay};
 use mesh::authz::Verdict;
 use mesh::{Identity, Str, View, Workload};
 use plan::{Asked, Plan};
@@ -162,13 +162,14 @@ impl Entered {
 }
 
 impl Inside {
-    /// Counts its bytes.
-    pub fn meter(&self) -> &Arc<Meter> {
-        self.open.meter()
+    /// Moves its bytes and tells of the end.
+    pub async fn carry(self, caller: impl Wire, upstream: TcpStream) {
+        let end = relay(caller, Tcp::from(upstream), self.open.meter(), self.breaker.token()).await;
+        self.finish(end);
     }
 
     /// It ended.
-    pub fn finish(self, end: RelayEnd) {
+    fn finish(self, end: RelayEnd) {
         self.open.finish(&End::of(end, &self.breaker));
     }
 
@@ -208,7 +209,7 @@ fn described(call: &Call, own: Option<&Arc<Workload>>, view: &View, node: &Node)
         direction: Direction::Inbound,
         source: Party {
             address: call.from,
-            said: if known.is_none() { call.said.clone() } else { None },
+            said: if known.is_none() { call.said.clone().map(Box::new) } else { None },
             workload: known,
             identity: call.source.clone(),
         },
