@@ -163,9 +163,12 @@ impl Entered {
 
 impl Inside {
     /// Moves its bytes and tells of the end.
-    pub async fn carry(self, caller: impl Wire, upstream: TcpStream) {
-        let end = relay(caller, Tcp::from(upstream), self.open.meter(), self.breaker.token()).await;
-        self.finish(end);
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments beside what they are moved to")]
+    pub fn carry<W: Wire>(self, caller: W, upstream: TcpStream) -> impl Future<Output = ()> + Send {
+        async move {
+            let end = relay(caller, Tcp::from(upstream), self.open.meter(), self.breaker.token()).await;
+            self.finish(end);
+        }
     }
 
     /// It ended.

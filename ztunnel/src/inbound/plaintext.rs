@@ -27,13 +27,15 @@ pub async fn serve(stream: TcpStream, from: SocketAddr, pod: Arc<LocalPod>, node
         trace: None,
     };
     // In a box, which goes when it is connected.
-    let entered = Box::pin(enter(call, &pod, &node, sockets::hung_up(&stream))).await;
-    let (upstream, inside) = match entered {
-        Ok(entered) => entered.open(&node, &Breaker::default(), Arc::default()),
+    let carrying = match Box::pin(enter(call, &pod, &node, sockets::hung_up(&stream))).await {
+        Ok(entered) => {
+            let (upstream, inside) = entered.open(&node, &Breaker::default(), Arc::default());
+            inside.carry(Tcp::from(stream), upstream)
+        }
         Err(away) => {
             node.reporter.failed(&away.connection, &away.why.told());
             return sockets::reset(stream);
         }
     };
-    inside.carry(Tcp::from(stream), upstream).await;
+    carrying.await;
 }

@@ -91,10 +91,11 @@ fn carry_on(
 ) -> impl Future<Output = ()> + Send {
     let connecting = Box::pin(connect(near, client, target, pod, node.clone()));
     async move {
-        let connected = connecting.await;
-        if let Some((relayed, far)) = connected {
-            relayed.carry(far, &node).await;
-        }
+        let carrying = match connecting.await {
+            Some((relayed, far)) => relayed.carry(far, &node),
+            None => return,
+        };
+        carrying.await;
     }
 }
 
@@ -293,19 +294,25 @@ struct Relayed {
 
 impl Relayed {
     /// Moves the bytes and tells of the end.
-    async fn carry(self, far: Far, node: &Node) {
-        let Self { near, open, breaker, _tracked } = self;
-        let end = match far {
-            Far::Tunnel(tunnel) => relay(near, tunnel, open.meter(), breaker.token()).await,
-            Far::Plain(far) => relay(near, Tcp::from(far), open.meter(), breaker.token()).await,
-            Far::SameNode(entered) => {
-                let (upstream, inside) = entered.open(node, &breaker, open.meter().clone());
-                let end = relay(near, Tcp::from(upstream), open.meter(), breaker.token()).await;
-                inside.finish_like(&end);
-                end
-            }
-        };
-        open.finish(&End::of(end, &breaker));
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments beside what they are moved to")]
+    fn carry(self, far: Far, node: &Node) -> impl Future<Output = ()> + Send {
+        async move {
+            let (near, open, breaker) = (self.near, &self.open, &self.breaker);
+            let end = match far {
+                Far::Tunnel(tunnel) => relay(near, tunnel, open.meter(), breaker.token()).await,
+                Far::Plain(far) => relay(near, Tcp::from(far), open.meter(), breaker.token()).await,
+                // The larger of the three, in a box so that the others are not as large.
+                Far::SameNode(entered) => {
+                    let (upstream, inside) = entered.open(node, breaker, open.meter().clone());
+                    let relayed = Box::pin(relay(near, Tcp::from(upstream), open.meter(), breaker.token()));
+                    let end = relayed.await;
+                    inside.finish_like(&end);
+                    end
+                }
+            };
+            let end = End::of(end, breaker);
+            self.open.finish(&end);
+        }
     }
 }
 
