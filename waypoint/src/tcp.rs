@@ -24,7 +24,7 @@ use crate::live::Tracked;
 use crate::outlier::Heard;
 use crate::phase::route::cluster_key;
 use crate::phase::{attributes, mirror, refusal};
-use crate::report::{Flag, Flags, Outcome, Party, Protocol, Security, details};
+use crate::report::{Flag, Flags, Outcome, Protocol, Security, details};
 use crate::rules::{Missing, Prepared};
 use crate::serve::own_baggage;
 use crate::serve::rewound::Rewound;
@@ -317,8 +317,8 @@ impl Telling {
 
     fn chose(&mut self, host: &Host) {
         self.outcome.upstream = mirror::address(host);
-        if let Some(workload) = &host.workload {
-            self.outcome.destination = Party::of(Some(workload), workload.identity().ok().as_ref());
+        if let Some(party) = host.party() {
+            self.outcome.destination = party;
         }
     }
 

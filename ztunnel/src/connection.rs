@@ -46,7 +46,7 @@ pub struct Party {
     /// The workload there, where the view knows it.
     pub workload: Option<Arc<Workload>>,
     /// What it says about itself. Only for what the view does not know; never believed.
-    pub said: Option<Baggage>,
+    pub said: Option<Box<Baggage>>,
     /// Who it is, as mutual TLS proved. Both ends have one, or neither.
     pub identity: Option<Identity>,
 }

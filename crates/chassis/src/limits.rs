@@ -19,12 +19,20 @@ pub const ADMIN_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Buffer for a request head (hyper's smallest is 8 KiB).
 pub const ADMIN_HEAD_BYTES_MAX: usize = 16 * 1024;
 
+/// How often free memory is given back. The allocator waits for a second by itself, so that what is
+/// wanted again at once is not lost.
+pub const MEMORY_LOOKED_AT: Duration = Duration::from_secs(10);
+
 /// Log lines that wait for the writer. At 300 bytes a line this is under 5 MiB; a disk that
 /// stalls for longer costs lines, which are counted, and never stalls a connection.
 pub const LOG_LINES_QUEUED_MAX: usize = 16 * 1024;
 
 /// Bytes the log writer gathers before it calls the kernel: one write for some 200 lines.
 pub const LOG_BATCH_BYTES: usize = 64 * 1024;
+
+/// How long lines gather after some were written: at 20,000 a second some 200, a hundredth of what may
+/// be queued. The first line after a quiet moment is written at once.
+pub const LOG_GATHERED: Duration = Duration::from_millis(10);
 
 /// The longest value in a log line; the rest is cut off and the cut is shown. A peer's text must not fill a disk.
 pub const LOG_VALUE_BYTES_MAX: usize = 4 * 1024;

@@ -5,7 +5,7 @@ mod support;
 
 use hbone::{
     accept::Request,
-    limits::Limits,
+    limits::{Limits, POOL_SPARE_IDLE},
     pool::{Dial, OpenError, Opened, Pool, PoolKey},
 };
 use http::StatusCode;
@@ -365,6 +365,25 @@ async fn an_unused_connection_closes_after_its_time_and_a_used_one_does_not() {
     tokio::time::sleep(idle - Duration::from_secs(5)).await;
     assert_eq!(world.pool.connections(), 1, "not yet");
     tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(world.pool.connections(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_connections_that_are_all_unused_one_stays_for_long() {
+    let limits = Limits { pool_streams: 1, ..Limits::default() };
+    let idle = limits.pool_idle;
+    let world = world(limits, Limits::default());
+    let opened = [open(&world, Port::Good).await.unwrap(), open(&world, Port::Good).await.unwrap()];
+    tokio::time::sleep(POOL_SPARE_IDLE * 3).await;
+    assert_eq!(world.pool.connections(), 2, "both are in use");
+    let [used, unused] = opened;
+    drop(unused);
+    tokio::time::sleep(POOL_SPARE_IDLE * 3).await;
+    assert_eq!(world.pool.connections(), 2, "the other one is full");
+    drop(used);
+    tokio::time::sleep(POOL_SPARE_IDLE * 3).await;
+    assert_eq!(world.pool.connections(), 1, "one was spare");
+    tokio::time::sleep(idle).await;
     assert_eq!(world.pool.connections(), 0);
 }
 

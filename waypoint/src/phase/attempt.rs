@@ -247,8 +247,8 @@ impl Trying<'_, '_> {
         }
         let outcome = self.exchange.teller.outcome();
         outcome.upstream = super::mirror::address(host);
-        if let Some(workload) = &host.workload {
-            outcome.destination = crate::report::Party::of(Some(workload), workload.identity().ok().as_ref());
+        if let Some(party) = host.party() {
+            outcome.destination = party;
         }
         if let Ok((_, _, _, began)) = tried {
             outcome.upstream_time = Some(began.elapsed());

@@ -2,8 +2,8 @@
 //! for what a request leaves behind at an endpoint ([`Load`]), which goes on from one list to the next.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hbone::head::Authority;
@@ -16,6 +16,7 @@ use mesh::{Identity, Service, Str, View, Workload};
 use super::cluster::ClusterKey;
 use super::locality;
 use crate::outlier::Tally;
+use crate::report::Party;
 
 /// Where node proxies take tunnels.
 pub(crate) const HBONE_PORT: u16 = 15008;
@@ -57,6 +58,17 @@ pub struct Host {
     pub load: Arc<Load>,
     /// Its failures one after the other.
     pub tally: Arc<Tally>,
+    /// Who it is to metrics and logs, once one asks.
+    pub(super) told: OnceLock<Party>,
+}
+
+impl Host {
+    /// Who it is to metrics and logs; none where nothing is known of it. Ten names are hashed for that,
+    /// which was a fortieth of the CPU of a request when each did it.
+    pub fn party(&self) -> Option<Party> {
+        let workload = self.workload.as_ref()?;
+        Some(self.told.get_or_init(|| Party::of(Some(workload), workload.identity().ok().as_ref())).clone())
+    }
 }
 
 /// What requests to an endpoint came to lately.
@@ -168,6 +180,7 @@ pub fn list(asked: &Asked<'_>, mut kept: impl FnMut(&Str) -> (Arc<Load>, Arc<Tal
             share: preference.zip(asked.own).and_then(|(preference, own)| locality::share(preference, workload, own)),
             load,
             tally,
+            told: OnceLock::new(),
         }));
     }
     hosts

@@ -45,6 +45,7 @@ impl Hosts {
             share: None,
             load: Arc::new(Load::new(None)),
             tally: Arc::default(),
+            told: OnceLock::new(),
         };
         let traffic = Traffic::default();
         Self {

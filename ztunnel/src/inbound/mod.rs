@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hbone::head::{Authority, Baggage, TraceParent};
-use hbone::relay::{Meter, RelayEnd};
+use hbone::relay::{Meter, RelayEnd, Tcp, Wire, relay};
 use mesh::authz::Verdict;
 use mesh::{Identity, Str, View, Workload};
 use plan::{Asked, Plan};
@@ -162,13 +162,17 @@ impl Entered {
 }
 
 impl Inside {
-    /// Counts its bytes.
-    pub fn meter(&self) -> &Arc<Meter> {
-        self.open.meter()
+    /// Moves its bytes and tells of the end.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments beside what they are moved to")]
+    pub fn carry<W: Wire>(self, caller: W, upstream: TcpStream) -> impl Future<Output = ()> + Send {
+        async move {
+            let end = relay(caller, Tcp::from(upstream), self.open.meter(), self.breaker.token()).await;
+            self.finish(end);
+        }
     }
 
     /// It ended.
-    pub fn finish(self, end: RelayEnd) {
+    fn finish(self, end: RelayEnd) {
         self.open.finish(&End::of(end, &self.breaker));
     }
 
@@ -208,7 +212,7 @@ fn described(call: &Call, own: Option<&Arc<Workload>>, view: &View, node: &Node)
         direction: Direction::Inbound,
         source: Party {
             address: call.from,
-            said: if known.is_none() { call.said.clone() } else { None },
+            said: if known.is_none() { call.said.clone().map(Box::new) } else { None },
             workload: known,
             identity: call.source.clone(),
         },

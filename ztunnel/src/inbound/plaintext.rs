@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hbone::head::Authority;
-use hbone::relay::{Tcp, relay};
+use hbone::relay::Tcp;
 use tokio::net::TcpStream;
 
 use super::{Call, enter};
@@ -26,15 +26,16 @@ pub async fn serve(stream: TcpStream, from: SocketAddr, pod: Arc<LocalPod>, node
         from_other_network: false,
         trace: None,
     };
-    let entered = match enter(call, &pod, &node, sockets::hung_up(&stream)).await {
-        Ok(entered) => entered,
+    // In a box, which goes when it is connected.
+    let carrying = match Box::pin(enter(call, &pod, &node, sockets::hung_up(&stream))).await {
+        Ok(entered) => {
+            let (upstream, inside) = entered.open(&node, &Breaker::default(), Arc::default());
+            inside.carry(Tcp::from(stream), upstream)
+        }
         Err(away) => {
             node.reporter.failed(&away.connection, &away.why.told());
             return sockets::reset(stream);
         }
     };
-    let breaker = Breaker::default();
-    let (upstream, inside) = entered.open(&node, &breaker, Arc::default());
-    let end = relay(Tcp::from(stream), Tcp::from(upstream), inside.meter(), breaker.token()).await;
-    inside.finish(end);
+    carrying.await;
 }

@@ -10,7 +10,7 @@ pub use plan::Reject;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use connect::{Caller, Far, Reached};
+use connect::{Caller, Far};
 use hbone::head::{Authority, TraceParent};
 use hbone::relay::{RelayEnd, Side, Tcp, relay};
 use mesh::{Str, Workload};
@@ -21,14 +21,16 @@ use tokio::time::timeout;
 
 use crate::connection::{Connection, Direction, End, Party};
 use crate::limits::{SOCKS5_DEADLINE, WAYPOINT_REPLICAS_TRIED_MAX};
-use crate::live::Breaker;
+use crate::live::{Breaker, Tracked};
 use crate::net::sockets;
 use crate::node::{LocalPod, Node};
+use crate::report::Open;
 
 /// One captured connection, from accept to log line.
 pub async fn serve(stream: TcpStream, client: SocketAddr, pod: Arc<LocalPod>, node: Arc<Node>) {
     let Ok(target) = sockets::original_destination(&stream) else { return };
-    carry_on(Near::redirected(stream), client, target, pod, node).await;
+    let carrying = carry_on(Near::redirected(stream), client, target, pod, node);
+    carrying.await;
 }
 
 /// An application's end of a connection that is not there yet, and how it is told of the outcome.
@@ -76,27 +78,58 @@ impl Near {
 }
 
 /// Connects an application to where it wanted to go, to the log line.
-async fn carry_on(near: Near, client: SocketAddr, target: SocketAddr, pod: Arc<LocalPod>, node: Arc<Node>) {
+///
+/// Connecting wants eleven kilobytes. In a box they are gone when it is done; as part of this future
+/// they would be there for as long as the connection is. And it is not an `async fn`, which would keep
+/// the arguments, too.
+fn carry_on(
+    near: Near,
+    client: SocketAddr,
+    target: SocketAddr,
+    pod: Arc<LocalPod>,
+    node: Arc<Node>,
+) -> impl Future<Output = ()> + Send {
+    let connecting = Box::pin(connect(near, client, target, pod, node.clone()));
+    async move {
+        let carrying = match connecting.await {
+            Some((relayed, far)) => relayed.carry(far, &node),
+            None => return,
+        };
+        carrying.await;
+    }
+}
+
+/// Decides and connects. None where nothing came of it, of which all is told then.
+async fn connect(
+    near: Near,
+    client: SocketAddr,
+    target: SocketAddr,
+    pod: Arc<LocalPod>,
+    node: Arc<Node>,
+) -> Option<(Relayed, Far)> {
+    let (pod, node) = (&*pod, &*node);
     let trace = TraceParent::new(rand::random(), rand::random());
     let Some(source) = node.workload_of(&pod.pod).await else {
         let (connection, end) = (described(client, None, target, None, trace), End::Rejected(Reject::UnknownSource));
         node.reporter.failed(&connection, &end);
-        return near.turned_away(&end).await;
+        near.turned_away(&end).await;
+        return None;
     };
     let mut tried = Tried::default();
     loop {
-        let (decision, plan) = decide(&near.stream, target, &source, &pod, &node, &tried).await;
+        let (decision, plan) = decide(&near.stream, target, &source, pod, node, &tried).await;
         let mut connection = described(client, Some(&source), target, Some((&decision, plan.as_ref().ok())), trace);
         let plan = match plan {
             Ok(plan) => plan,
             Err(end) => {
                 let (connection, end) = tried.last.unwrap_or((connection, end));
                 node.reporter.failed(&connection, &end);
-                return near.turned_away(&end).await;
+                near.turned_away(&end).await;
+                return None;
             }
         };
         let caller = Caller {
-            pod: &pod,
+            pod,
             workload: &source,
             client,
             service: decision.service.as_deref(),
@@ -104,21 +137,22 @@ async fn carry_on(near: Near, client: SocketAddr, target: SocketAddr, pod: Arc<L
             trace,
             stream: &near.stream,
         };
-        match connect::open(&plan, &caller, &node).await {
+        match connect::open(&plan, &caller, node).await {
             Ok(reached) => {
                 connection.source.identity = reached.peer.as_ref().map(|_| pod.identity.clone());
-                connection.destination.identity = reached.peer.clone();
+                connection.destination.identity = reached.peer;
                 if connection.destination.workload.is_none() {
-                    connection.destination.said = reached.said.clone();
+                    connection.destination.said = reached.said.map(Box::new);
                 }
-                return carry(near, reached, connection, &pod, &node).await;
+                return begin(near, reached.far, connection, pod, node).await;
             }
             Err(failure) => match tried.next(&decision, &failure) {
                 true => tried.last = Some((connection, End::Unreachable(failure))),
                 false => {
                     let end = End::Unreachable(failure);
                     node.reporter.failed(&connection, &end);
-                    return near.turned_away(&end).await;
+                    near.turned_away(&end).await;
+                    return None;
                 }
             },
         }
@@ -233,29 +267,54 @@ fn described(
     }
 }
 
-/// Moves the bytes and tells of the end.
-async fn carry(near: Near, reached: Reached, connection: Connection, pod: &LocalPod, node: &Node) {
+/// Both ends are there: from here on the connection is open.
+async fn begin(near: Near, far: Far, connection: Connection, pod: &LocalPod, node: &Node) -> Option<(Relayed, Far)> {
     let breaker = Breaker::default();
-    let _tracked = pod.track(&node.live, None, &breaker);
+    let tracked = pod.track(&node.live, None, &breaker);
     let open = node.reporter.opened(connection);
-    let near = match near.connected().await {
-        Ok(stream) => Tcp::from(stream),
+    match near.connected().await {
+        Ok(stream) => Some((Relayed { near: Tcp::from(stream), open, breaker, _tracked: tracked }, far)),
         Err(error) => {
-            if let Far::SameNode(entered) = reached.far {
+            if let Far::SameNode(entered) = far {
                 entered.abandoned(node);
             }
-            return open.finish(&End::Relayed(RelayEnd::Broken { by: Side::Downstream, error }));
+            open.finish(&End::Relayed(RelayEnd::Broken { by: Side::Downstream, error }));
+            None
         }
-    };
-    let end = match reached.far {
-        Far::Tunnel(tunnel) => relay(near, tunnel, open.meter(), breaker.token()).await,
-        Far::Plain(far) => relay(near, Tcp::from(far), open.meter(), breaker.token()).await,
-        Far::SameNode(entered) => {
-            let (upstream, inside) = entered.open(node, &breaker, open.meter().clone());
-            let end = relay(near, Tcp::from(upstream), open.meter(), breaker.token()).await;
-            inside.finish_like(&end);
-            end
-        }
-    };
-    open.finish(&End::of(end, &breaker));
+    }
 }
+
+/// A connection whose bytes move: what is kept of it for as long as it is open.
+struct Relayed {
+    near: Tcp,
+    open: Open,
+    breaker: Breaker,
+    _tracked: Tracked,
+}
+
+impl Relayed {
+    /// Moves the bytes and tells of the end.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments beside what they are moved to")]
+    fn carry(self, far: Far, node: &Node) -> impl Future<Output = ()> + Send {
+        async move {
+            let (near, open, breaker) = (self.near, &self.open, &self.breaker);
+            let end = match far {
+                Far::Tunnel(tunnel) => relay(near, tunnel, open.meter(), breaker.token()).await,
+                Far::Plain(far) => relay(near, Tcp::from(far), open.meter(), breaker.token()).await,
+                // The larger of the three, in a box so that the others are not as large.
+                Far::SameNode(entered) => {
+                    let (upstream, inside) = entered.open(node, breaker, open.meter().clone());
+                    let relayed = Box::pin(relay(near, Tcp::from(upstream), open.meter(), breaker.token()));
+                    let end = relayed.await;
+                    inside.finish_like(&end);
+                    end
+                }
+            };
+            let end = End::of(end, breaker);
+            self.open.finish(&end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,8 @@ impl Writer {
     }
 }
 
-/// Gathers what is waiting and writes it with one call.
+/// Gathers what is waiting and writes it with one call, and then lets lines gather: a thread that
+/// waits for the next one is woken by each, which costs who logs more than the line does.
 fn write_all(mut out: impl Write, messages: &Receiver<Message>, lost: fn(u64) -> String) {
     let mut batch = String::with_capacity(limits::LOG_BATCH_BYTES);
     let mut flushed: Vec<SyncSender<()>> = Vec::new();
@@ -81,6 +82,7 @@ fn write_all(mut out: impl Write, messages: &Receiver<Message>, lost: fn(u64) ->
             }
             next = messages.try_recv();
         }
+        let more_waits = batch.len() >= limits::LOG_BATCH_BYTES;
         let now = dropped();
         if now > reported {
             batch.push_str(&lost(now - reported));
@@ -93,7 +95,15 @@ fn write_all(mut out: impl Write, messages: &Receiver<Message>, lost: fn(u64) ->
         for done in flushed.drain(..) {
             let _gone = done.send(());
         }
+        if !more_waits {
+            gather();
+        }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "nothing is waited for: it is the time in which lines wake nobody")]
+fn gather() {
+    std::thread::sleep(limits::LOG_GATHERED);
 }
 
 #[cfg(test)]

@@ -141,16 +141,23 @@ impl<D: Dial> Entry<D> {
         self.slots.retain(|slot| slot.id != id);
     }
 
-    /// Takes a connection out if nobody used it for `idle`; else says how long to wait
-    /// before looking again.
+    /// Takes a connection out if nobody used it for `idle`, or for less where others of this key have
+    /// room enough; else says how long to wait before looking again.
     pub(super) fn expire(&mut self, id: LinkId, now: Instant, idle: Duration) -> Option<Duration> {
         let slot = self.slots.iter().find(|slot| slot.id == id)?;
         let unused = if slot.active > 0 { Duration::ZERO } else { now.saturating_duration_since(slot.idle_since) };
-        if unused < idle {
-            return Some(idle - unused);
+        let half_empty = |slot: &Slot<D>| slot.active * 2 <= slot.link.streams();
+        let spare = self.slots.iter().any(|other| other.id != id && half_empty(other));
+        let spare_idle = idle.min(limits::POOL_SPARE_IDLE);
+        if unused >= if spare { spare_idle } else { idle } {
+            self.remove(id);
+            return None;
         }
-        self.remove(id);
-        None
+        // It becomes spare when another one runs empty, of which it is not told.
+        Some(match unused < spare_idle {
+            true => spare_idle - unused,
+            false => spare_idle.min(idle - unused),
+        })
     }
 
     pub(super) fn links(&self) -> usize {

@@ -8,7 +8,7 @@ mod entry;
 
 use crate::{
     head::{Baggage, ConnectHead},
-    limits::Limits,
+    limits::{self, Limits},
     open::{self, BeginError, Drive, Link, TunnelError},
     stream::Tunnel,
 };
@@ -293,7 +293,7 @@ async fn look_after<D: Dial>(drive: Drive<D::Io>, shared: Weak<Shared<D>>, key: 
 /// Returns when the connection was idle for long and is out of the pool, or the pool is gone.
 async fn expire<D: Dial>(shared: &Weak<Shared<D>>, key: &PoolKey, id: LinkId) {
     let mut wait = match shared.upgrade() {
-        Some(shared) => shared.limits.pool_idle,
+        Some(shared) => shared.limits.pool_idle.min(limits::POOL_SPARE_IDLE),
         None => return,
     };
     loop {

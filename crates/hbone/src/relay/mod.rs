@@ -65,43 +65,49 @@ pub enum RelayEnd {
 /// Moves bytes until both directions have ended, one side breaks off, or `cancel` is.
 ///
 /// Dropping the future drops both ends; a tunnel is reset by that, a TCP connection closed.
-pub async fn relay(
-    mut downstream: impl Wire,
-    mut upstream: impl Wire,
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps each end twice: as an argument, and as what it is moved to"
+)]
+pub fn relay<D: Wire, U: Wire>(
+    mut downstream: D,
+    mut upstream: U,
     meter: &Meter,
     cancel: &CancellationToken,
-) -> RelayEnd {
-    let mut cancelled = pin!(cancel.cancelled());
-    let (mut sending, mut receiving) = (Direction::default(), Direction::default());
-    let mut first = None;
-    let end = poll_fn(|cx| {
-        if cancelled.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(RelayEnd::Cancelled);
+) -> impl Future<Output = RelayEnd> + Send {
+    async move {
+        let mut cancelled = pin!(cancel.cancelled());
+        let (mut sending, mut receiving) = (Direction::default(), Direction::default());
+        let mut first = None;
+        let end = poll_fn(|cx| {
+            if cancelled.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(RelayEnd::Cancelled);
+            }
+            let sent = sending.poll(cx, &mut downstream, &mut upstream, &meter.sent);
+            if let Poll::Ready(Err(broken)) = sent {
+                return Poll::Ready(broken.named(Side::Downstream, Side::Upstream));
+            }
+            let received = receiving.poll(cx, &mut upstream, &mut downstream, &meter.received);
+            if let Poll::Ready(Err(broken)) = received {
+                return Poll::Ready(broken.named(Side::Upstream, Side::Downstream));
+            }
+            if sending.ended && !receiving.ended {
+                first.get_or_insert(Side::Downstream);
+            } else if receiving.ended {
+                first.get_or_insert(Side::Upstream);
+            }
+            match (sent, received, first) {
+                (Poll::Ready(_), Poll::Ready(_), Some(first)) => Poll::Ready(RelayEnd::Closed { first }),
+                _ => Poll::Pending,
+            }
+        })
+        .await;
+        if !matches!(end, RelayEnd::Closed { .. }) {
+            downstream.reset();
+            upstream.reset();
         }
-        let sent = sending.poll(cx, &mut downstream, &mut upstream, &meter.sent);
-        if let Poll::Ready(Err(broken)) = sent {
-            return Poll::Ready(broken.named(Side::Downstream, Side::Upstream));
-        }
-        let received = receiving.poll(cx, &mut upstream, &mut downstream, &meter.received);
-        if let Poll::Ready(Err(broken)) = received {
-            return Poll::Ready(broken.named(Side::Upstream, Side::Downstream));
-        }
-        if sending.ended && !receiving.ended {
-            first.get_or_insert(Side::Downstream);
-        } else if receiving.ended {
-            first.get_or_insert(Side::Upstream);
-        }
-        match (sent, received, first) {
-            (Poll::Ready(_), Poll::Ready(_), Some(first)) => Poll::Ready(RelayEnd::Closed { first }),
-            _ => Poll::Pending,
-        }
-    })
-    .await;
-    if !matches!(end, RelayEnd::Closed { .. }) {
-        downstream.reset();
-        upstream.reset();
+        end
     }
-    end
 }
 
 /// One of the two ways.
