@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nix::libc;
 
+use super::conntrack;
 use super::netns::Netns;
 use super::nft::expr::{self, End, Expr, Op, Version};
 use super::nft::{Chain, Difference, Firewall, Hook, OUTPUT, PREROUTING, Table, Verdict};
@@ -138,9 +139,21 @@ pub fn let_go(netns: &Netns) -> Result<(), RedirectError> {
     Firewall::open(netns).and_then(|firewall| firewall.replace(&[nat, mangle], &[])).map_err(RedirectError::Rules)
 }
 
+/// Puts the redirection into a pod that works: what is open goes on, and what is opened meanwhile goes one way or the
+/// other. That what is open could not be remembered, which is the inner result, does not keep the rules out.
+pub fn join(netns: &Netns, redirect: &Redirect) -> Result<std::io::Result<()>, RedirectError> {
+    let_go(netns)?;
+    let adopted = conntrack::adopt(netns);
+    apply(netns, redirect)?;
+    let pruned = conntrack::prune(netns);
+    Ok(adopted.and(pruned).map(drop))
+}
+
 /// Takes the redirection away. Fine when there is none.
 pub fn remove(netns: &Netns) -> Result<(), RedirectError> {
     Firewall::open(netns).and_then(|firewall| firewall.replace(&[], &ALL_TABLES)).map_err(RedirectError::Rules)?;
+    // Of what ends from now on nothing is heard. What is remembered would be wrong when the rules come back.
+    conntrack::forget(netns).map_err(RedirectError::Connections)?;
     policy_route::remove(netns).map_err(RedirectError::PolicyRoute)
 }
 

@@ -19,7 +19,7 @@ use crate::net::conntrack;
 use crate::net::links::Links;
 use crate::net::nat;
 use crate::net::netns::Netns;
-use crate::net::redirect::{self, Redirect, RedirectError, Standing as RulesStanding};
+use crate::net::redirect::{self, RedirectError, Standing as RulesStanding};
 use crate::pods::protocol::Pod;
 
 /// Why a step failed.
@@ -148,7 +148,7 @@ impl Keeper {
         let afresh = self.have.proxied == Proxied::No;
         let act = move || {
             if joins {
-                return join(&netns, &redirect);
+                return redirect::join(&netns, &redirect);
             }
             redirect::apply(&netns, &redirect)?;
             Ok::<_, RedirectError>(if afresh { conntrack::forget(&netns) } else { Ok(()) })
@@ -226,12 +226,7 @@ impl Keeper {
     }
 
     async fn unprogram(&mut self, wanted: &Want) -> Result<(), StepError> {
-        self.with_rules(wanted, |netns| {
-            redirect::remove(netns)?;
-            // Of what ends from now on nothing is heard. What is remembered would be wrong when the rules come back.
-            conntrack::forget(netns).map_err(RedirectError::Connections)
-        })
-        .await?;
+        self.with_rules(wanted, redirect::remove).await?;
         self.have.rules = Rules::Absent;
         self.let_go_until = None;
         Ok(())
@@ -382,16 +377,6 @@ impl Keeper {
         let _permit = self.node.kernel.acquire().await.map_err(|_| StepError::Interrupted)?;
         tokio::task::spawn_blocking(act).await.map_err(|_| StepError::Interrupted)
     }
-}
-
-/// Puts the rules into a pod that works: what is open goes on, and what is opened meanwhile goes one way or the other.
-/// That what is open could not be remembered does not keep the rules out.
-fn join(netns: &Netns, redirect: &Redirect) -> Result<io::Result<()>, RedirectError> {
-    redirect::let_go(netns)?;
-    let adopted = conntrack::adopt(netns);
-    redirect::apply(netns, redirect)?;
-    let pruned = conntrack::prune(netns);
-    Ok(adopted.and(pruned).map(drop))
 }
 
 /// Opens a namespace and sees that it is that of the pod with these addresses.
