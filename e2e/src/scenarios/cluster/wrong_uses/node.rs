@@ -66,7 +66,8 @@ pub(super) fn run(stage: &mut Stage) -> Result<Vec<Told>> {
     let nothing = said(stage, "no CNI configuration is there yet");
     shell(stage, &format!("echo '{{\"name\":\"old\",\"type\":\"bridge\"}}' > {NET_D}/10-old.conf"))?;
     let unusable = said(stage, "the CNI configuration … cannot be followed");
-    shell(stage, &format!("rm {NET_D}/10-old.conf; mv {ASIDE}/*.conflist {NET_D}/ && rmdir {ASIDE}"))?;
+    // Copied: containerd 1.6 does not read a directory again because a file was moved into it.
+    shell(stage, &format!("rm {NET_D}/10-old.conf; cp -p {ASIDE}/*.conflist {NET_D}/ && rm -r {ASIDE}"))?;
     all.extend([nothing?, unusable?]);
 
     stage.apply(POD)?;
