@@ -1,9 +1,6 @@
 //! Entry point of the multi-call program; everything is in the library.
 use std::process::ExitCode;
 
-#[global_allocator]
-static ALLOCATOR: chassis::memory::Allocator = chassis::memory::ALLOCATOR;
-
 fn main() -> ExitCode {
     meshctl::main(std::env::args_os().skip(1).collect())
 }

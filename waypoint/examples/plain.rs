@@ -40,10 +40,6 @@ use waypoint::upstream::cluster::Clusters;
 use waypoint::view::CurrentView;
 use waypoint::{accept, serve};
 
-/// As the programs have it.
-#[global_allocator]
-static ALLOCATOR: chassis::memory::Allocator = chassis::memory::ALLOCATOR;
-
 /// As many as the peers that it is measured beside.
 const WORKERS: usize = 2;
 

@@ -5,9 +5,6 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-#[global_allocator]
-static ALLOCATOR: chassis::memory::Allocator = chassis::memory::ALLOCATOR;
-
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let called = args.first().and_then(|path| Path::new(path).file_name()).and_then(|name| name.to_str());

@@ -6,14 +6,13 @@
 //! [`task`] (the only place that spawns) · [`drain`] (how work ends) · [`ready`] (why we do not
 //! serve yet) · [`admin`] (a small HTTP server) · [`metrics`] (what Prometheus reads) ·
 //! [`telemetry`] (log lines) · [`backoff`] (how long to wait before trying again) · [`objects`]
-//! (a directory of Kubernetes YAML, watched) · [`memory`] (the allocator) · [`limits`] (every number, with its reason).
+//! (a directory of Kubernetes YAML, watched) · [`limits`] (every number, with its reason).
 
 pub mod admin;
 pub mod backoff;
 pub mod drain;
 pub mod env;
 pub mod limits;
-pub mod memory;
 pub mod metrics;
 pub mod objects;
 pub mod ready;

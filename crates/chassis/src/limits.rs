@@ -19,10 +19,6 @@ pub const ADMIN_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Buffer for a request head (hyper's smallest is 8 KiB).
 pub const ADMIN_HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// How often free memory is given back. The allocator waits for a second by itself, so that what is
-/// wanted again at once is not lost.
-pub const MEMORY_LOOKED_AT: Duration = Duration::from_secs(10);
-
 /// Log lines that wait for the writer. At 300 bytes a line this is under 5 MiB; a disk that
 /// stalls for longer costs lines, which are counted, and never stalls a connection.
 pub const LOG_LINES_QUEUED_MAX: usize = 16 * 1024;

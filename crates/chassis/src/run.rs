@@ -14,7 +14,6 @@
 use crate::{
     drain::{self, Drain, Signal},
     env::{self, Key},
-    memory,
     ready::Ready,
     task,
     telemetry::{self, Format, Level, Log},
@@ -201,7 +200,6 @@ where
             return ExitCode::FAILURE;
         }
     };
-    let _giving_back = task::spawn("memory", memory::give_back());
     let mut draining = process.signal.clone();
     // A program that is still starting when it is told to end has nothing to drain.
     let kept = tokio::select! {
