@@ -113,13 +113,9 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     while tasks.join_next().await.is_some() {}
     let (mut times, mut report) = std::mem::take(&mut *samples.lock().expect("no holder panics"));
     times.sort();
-    let at = |q: f64| times.get(((times.len() as f64 - 1.0) * q).max(0.0) as usize).map_or(0.0, millis);
+    let at = |q: f64| super::quantile(&times, q).map_or(0.0, super::millis);
     (report.p50_ms, report.p99_ms, report.max_ms) = (at(0.5), at(0.99), at(1.0));
     Ok(report)
-}
-
-fn millis(time: &Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
 }
 
 fn record(samples: &Mutex<(Vec<Duration>, Report)>, start: Instant, due: Instant, end: Result<(), String>) {

@@ -107,6 +107,16 @@ where
     tokio::spawn(connection);
 }
 
+/// The value below which a share of sorted values lie; none of none.
+pub fn quantile<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
+    sorted.get(((sorted.len() as f64 - 1.0) * share).max(0.0) as usize).copied()
+}
+
+/// A time in milliseconds.
+fn millis(time: std::time::Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
 /// Writes the file by which a scenario learns that something has begun, unless it is there.
 fn tell(file: Option<&std::path::Path>) {
     if let Some(file) = file.filter(|file| !file.exists())

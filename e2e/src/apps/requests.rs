@@ -137,14 +137,10 @@ pub async fn run(options: Options) -> Result<Report> {
     while tasks.join_next().await.is_some() {}
     let (mut times, mut report) = std::mem::take(&mut *load.seen.lock().expect("no holder panics"));
     times.sort();
-    let at = |q: f64| times.get(((times.len() as f64 - 1.0) * q).max(0.0) as usize).map_or(0.0, millis);
+    let at = |q: f64| super::quantile(&times, q).map_or(0.0, super::millis);
     (report.p50_ms, report.p99_ms, report.max_ms) = (at(0.5), at(0.99), at(1.0));
     report.due = total;
     Ok(report)
-}
-
-fn millis(time: &Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
 }
 
 /// One connection's share of the load: it takes the next request that is due, until there are none.

@@ -222,12 +222,6 @@ pub fn spread(values: &[f64]) -> f64 {
     if values.is_empty() { f64::NAN } else { (most - least) / median(values) }
 }
 
-/// The value below which a share of sorted values lie.
-pub fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let at = ((sorted.len() as f64 - 1.0) * share).max(0.0) as usize;
-    sorted.get(at).copied().unwrap_or(f64::NAN)
-}
-
 /// The line through points, by least squares: where it begins, and how steep it is.
 pub fn line(points: &[(f64, f64)]) -> (f64, f64) {
     let n = points.len() as f64;

@@ -24,9 +24,6 @@ const LINES_QUEUED_MAX: usize = 16 * 1024;
 /// Bytes that are gathered for one call of the kernel: some 130 lines.
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// How long lines gather after some were written. The first one after a quiet moment is written at once.
-const GATHERED: Duration = Duration::from_millis(10);
-
 /// How long the end of a process waits for its log.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -107,12 +104,7 @@ fn write_all(mut out: impl Write, messages: &Receiver<Message>) {
             let _gone = done.send(());
         }
         if !more_waits {
-            gather();
+            chassis::telemetry::gather();
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "nothing is waited for: it is the time in which lines wake nobody")]
-fn gather() {
-    std::thread::sleep(GATHERED);
 }

@@ -109,7 +109,12 @@ fn scalar(value: &Value) -> Option<String> {
 fn running(value: &Value) -> bool {
     let lists = ["/status/containerStatuses", "/status/initContainerStatuses"].map(|list| value.pointer(list));
     let mut containers = lists.into_iter().flatten().filter_map(Value::as_array).flatten();
-    containers.any(|container| container.pointer("/state/running").is_some_and(Value::is_object))
+    containers.any(runs)
+}
+
+/// Whether a container runs, by its status.
+pub(super) fn runs(container: &Value) -> bool {
+    container.pointer("/state/running").is_some_and(Value::is_object)
 }
 
 fn addresses(value: &Value) -> Vec<IpAddr> {

@@ -136,8 +136,7 @@ fn trim_pod(pod: &mut Value) {
         status.retain(|key, _| matches!(key.as_str(), "phase" | "podIP" | "podIPs") || of_containers(key));
         let lists = status.iter_mut().filter(|(key, _)| of_containers(key)).filter_map(|(_, list)| list.as_array_mut());
         for container in lists.flatten() {
-            let runs = container.pointer("/state/running").is_some_and(Value::is_object);
-            *container = if runs { json!({"state": {"running": {}}}) } else { json!({}) };
+            *container = if facts::runs(container) { json!({"state": {"running": {}}}) } else { json!({}) };
         }
     }
 }

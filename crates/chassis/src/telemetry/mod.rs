@@ -13,7 +13,7 @@ mod text;
 mod writer;
 
 pub use filter::{BadFilter, Level};
-pub use writer::dropped;
+pub use writer::{dropped, gather};
 
 use std::str::FromStr;
 use tracing_subscriber::layer::SubscriberExt;

@@ -101,8 +101,9 @@ fn write_all(mut out: impl Write, messages: &Receiver<Message>, lost: fn(u64) ->
     }
 }
 
+/// Lets lines gather, for a thread that writes a log and has just written all there were.
 #[expect(clippy::disallowed_methods, reason = "nothing is waited for: it is the time in which lines wake nobody")]
-fn gather() {
+pub fn gather() {
     std::thread::sleep(limits::LOG_GATHERED);
 }
 

@@ -109,7 +109,7 @@ impl Tally {
         };
         let mut times: Vec<f64> = self.last.iter().enumerate().map(late).collect();
         times.sort_by(f64::total_cmp);
-        let at = |share: f64| times.get(((times.len() as f64 - 1.0) * share).max(0.0) as usize).copied().unwrap_or(0.0);
+        let at = |share: f64| crate::apps::quantile(&times, share).unwrap_or(0.0);
         Stale { changes: times.len(), p99_ms: at(0.99), p50_ms: at(0.5), max_ms: at(1.0) }
     }
 }

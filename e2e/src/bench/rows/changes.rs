@@ -5,9 +5,9 @@ use super::{
     plane::{PROXIES, Plane},
 };
 use crate::{
-    apps::audience::Report,
+    apps::{audience::Report, quantile},
     bench::{
-        figure::{Figure, Target, Unit, line, median, quantile},
+        figure::{Figure, Target, Unit, line, median},
         rig::Rig,
         usage,
     },
@@ -73,7 +73,7 @@ pub(super) fn single(rig: &mut Rig) -> Result<Vec<Figure>> {
         last.sort_by(f64::total_cmp);
         let name = format!("a change until {PROXIES} proxies have it, {size} pods");
         let soon = [Target::NoMore(LAST_MAX)];
-        figures.push(ours(&format!("{name}, p99"), Unit::Seconds, &soon, quantile(&last, 0.99)));
+        figures.push(ours(&format!("{name}, p99"), Unit::Seconds, &soon, quantile(&last, 0.99).unwrap_or(f64::NAN)));
         figures.push(ours(&format!("{name}, median"), Unit::Seconds, &[], median(&last)));
         let cost = format!("CPU of the control plane for it, {size} pods");
         figures.push(ours(&cost, Unit::Seconds, &[], measured.cost));

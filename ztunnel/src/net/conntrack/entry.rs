@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use nix::libc;
 
+use super::super::links::{address_of, octets};
 use super::super::netlink::{Attributes, F_CREATE, F_EXCL, Message, attribute};
 use super::open::Connection;
 use super::{ADD, DELETE};
@@ -106,10 +107,7 @@ fn header(of: SocketAddr) -> [u8; HEADER_BYTES] {
 fn fill(tuple: &mut Attributes, source: SocketAddr, destination: SocketAddr) {
     tuple.nested(ADDRESS, |address| {
         for (kind, ip) in [(SOURCE, source.ip()), (DESTINATION, destination.ip())] {
-            match ip {
-                IpAddr::V4(ip) => address.attribute(kind, &ip.octets()),
-                IpAddr::V6(ip) => address.attribute(kind + IPV6, &ip.octets()),
-            };
+            address.attribute(if ip.is_ipv4() { kind } else { kind + IPV6 }, &octets(ip));
         }
     });
     tuple.nested(PROTOCOL, |protocol| {
@@ -120,10 +118,7 @@ fn fill(tuple: &mut Attributes, source: SocketAddr, destination: SocketAddr) {
 }
 
 fn read_ip(address: &[u8], kind: u16) -> Option<IpAddr> {
-    if let Some(bytes) = attribute(address, kind) {
-        return Some(<[u8; 4]>::try_from(bytes).ok()?.into());
-    }
-    Some(<[u8; 16]>::try_from(attribute(address, kind + IPV6)?).ok()?.into())
+    address_of(attribute(address, kind).or_else(|| attribute(address, kind + IPV6))?)
 }
 
 fn number(bytes: &[u8]) -> Option<u16> {

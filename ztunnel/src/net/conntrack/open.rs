@@ -1,8 +1,9 @@
 //! Which connections the programs of a namespace have open.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
+use super::super::links::address_of;
 use super::super::netns::Netns;
 
 /// As `/proc/net/tcp` writes them: established, and those in which one side has ended or both are about to…
@@ -47,10 +48,8 @@ fn address(text: &str) -> Option<SocketAddr> {
     for at in (0..words.len()).step_by(8) {
         bytes.extend(u32::from_str_radix(words.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
     }
-    let ip: IpAddr = match bytes.len() {
-        4 => <[u8; 4]>::try_from(bytes).ok()?.into(),
-        _ => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical(),
-    };
+    // A socket of both families has IPv4 in IPv6.
+    let ip = address_of(&bytes)?.to_canonical();
     Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
 }
 
