@@ -47,7 +47,7 @@ pub fn adopt(netns: &Netns) -> io::Result<usize> {
     Ok(adopted)
 }
 
-/// Forgets the TCP connections that go their own way and are not open any more. How many there were.
+/// Forgets the TCP connections that go their own way, those of the proxy too, and are not open any more. How many there were.
 pub fn prune(netns: &Netns) -> io::Result<usize> {
     let socket = Socket::open(netns, Family::Netfilter)?;
     // In this order: what is listed and has no end here has ended, and is not one that only comes.

@@ -149,6 +149,14 @@ pub fn join(netns: &Netns, redirect: &Redirect) -> Result<std::io::Result<()>, R
     Ok(adopted.and(pruned).map(drop))
 }
 
+/// The first half of taking a pod out: [`let_go`]; [`remove`] is the second. What has ended is forgotten in between. The
+/// proxy connects in the name of callers, and of a caller that comes by a port which the proxy had, the kernel would
+/// translate the port for as long as both are remembered. When it stops to, such a connection hangs.
+pub fn leave(netns: &Netns) -> Result<(), RedirectError> {
+    let_go(netns)?;
+    conntrack::prune(netns).map(drop).map_err(RedirectError::Connections)
+}
+
 /// Takes the redirection away. Fine when there is none.
 pub fn remove(netns: &Netns) -> Result<(), RedirectError> {
     Firewall::open(netns).and_then(|firewall| firewall.replace(&[], &ALL_TABLES)).map_err(RedirectError::Rules)?;

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 
 use ztunnel::net::conntrack;
-use ztunnel::net::redirect::{PROXY_MARK, Redirect, Standing, apply, let_go, remove, verify};
+use ztunnel::net::redirect::{PROXY_MARK, Redirect, Standing, apply, leave, let_go, remove, verify};
 
 use crate::Case;
 use crate::world::{PATIENCE, World, at, hear, hear_marked, open_as, pod_v4, pod_v6, read_word, serve};
@@ -30,6 +30,7 @@ pub(crate) const CASES: &[Case] = &[
     ("what connects while a pod joins goes on", watched),
     ("what is open when a pod joins does not lend its port to what comes then", lends_no_port),
     ("what ended while a pod joined is not remembered", pruned),
+    ("what comes while a pod leaves goes on, by ports too that the proxy used in the caller's name", leaves),
     ("a port that a caller used in plaintext is free for the proxy in the caller's name", same_port),
 ];
 
@@ -395,6 +396,26 @@ fn pruned() {
             let again = open_as(pod, at(ip(0), PORT), at(ip(1), 80), None);
             assert_eq!(again.unwrap_err().kind(), ConnectionRefused, "it is led to the proxy, of which there is none");
         }
+    }
+}
+
+/// With the proxy's connection still remembered, the kernel would translate the caller's, and stop to with the rules.
+fn leaves() {
+    const PORT: u16 = 40_404;
+    for ip in BOTH {
+        let outside = Outside::new(ip);
+        let pod = &outside.world.pods[1];
+        apply(pod, &Redirect::default()).unwrap();
+        let mut proxys = open_as(pod, at(ip(0), PORT), at(ip(1), 80), Some(PROXY_MARK)).unwrap();
+        drop(outside.server.accept().unwrap());
+        assert_eq!(proxys.read(&mut [0]).unwrap(), 0, "the server ends it, and remembers it");
+        drop(proxys);
+        leave(pod).unwrap();
+        let (mut client, mut accepted) = outside.open(PORT);
+        assert_eq!(accepted.peer_addr().unwrap(), at(ip(0), PORT));
+        talk(&mut client, &mut accepted).unwrap();
+        remove(pod).unwrap();
+        talk(&mut client, &mut accepted).unwrap();
     }
 }
 

@@ -212,7 +212,7 @@ impl Keeper {
     }
 
     async fn let_go(&mut self, wanted: &Want) -> Result<(), StepError> {
-        self.with_rules(wanted, redirect::let_go).await?;
+        self.with_rules(wanted, redirect::leave).await?;
         self.have.rules = Rules::LettingGo;
         self.let_go_until = Some(Instant::now() + LET_GO);
         Ok(())

@@ -72,29 +72,36 @@ pub(super) struct Entry {
     pub(super) ends: (SocketAddr, SocketAddr),
     /// It was led elsewhere.
     pub(super) led: bool,
+    /// The zone in which it began, as the kernel writes it; none is that of all.
+    zone: Option<[u8; 2]>,
 }
 
 impl Entry {
-    /// What the kernel lists. None for other protocols, and for zones of their own.
+    /// What the kernel lists. None for other protocols, and for zones that answers are in too.
     pub(super) fn read(answer: &[u8]) -> Option<Self> {
         let attributes = answer.get(HEADER_BYTES..)?;
         let tuple = attribute(attributes, ORIGINAL)?;
         let (address, protocol) = (attribute(tuple, ADDRESS)?, attribute(tuple, PROTOCOL)?);
         let of_tcp = attribute(protocol, NUMBER)? == [TCP_NUMBER];
-        let zoned = attribute(attributes, ZONE).is_some() || attribute(tuple, TUPLE_ZONE).is_some();
-        if !of_tcp || zoned {
+        if !of_tcp || attribute(attributes, ZONE).is_some() {
             return None;
         }
+        let zone = attribute(tuple, TUPLE_ZONE).map(TryInto::try_into).transpose().ok()?;
         let end = |ip, port| Some(SocketAddr::new(read_ip(address, ip)?, number(attribute(protocol, port)?)?));
         let status = u32::from_be_bytes(attribute(attributes, STATUS)?.try_into().ok()?);
         let ends = (end(SOURCE, SOURCE_PORT)?, end(DESTINATION, DESTINATION_PORT)?);
-        Some(Self { ends, led: status & TRANSLATED != 0 })
+        Some(Self { ends, led: status & TRANSLATED != 0, zone })
     }
 
     /// The message that deletes it.
     pub(super) fn forget(&self) -> Message {
         let mut message = Message::new(DELETE, 0, &header(self.ends.0));
-        message.nested(ORIGINAL, |tuple| fill(tuple, self.ends.0, self.ends.1));
+        message.nested(ORIGINAL, |tuple| {
+            fill(tuple, self.ends.0, self.ends.1);
+            if let Some(zone) = self.zone {
+                tuple.attribute(TUPLE_ZONE, &zone);
+            }
+        });
         message
     }
 }
@@ -140,12 +147,21 @@ mod tests {
     fn an_entry_is_read_as_it_is_written() {
         for (source, destination) in [("10.0.0.1:40000", "10.0.0.2:80"), ("[fd00::1]:40000", "[fd00::2]:80")] {
             let ends: (SocketAddr, SocketAddr) = (source.parse().unwrap(), destination.parse().unwrap());
-            for (status, led) in [(HEARD_ASSURED_CONFIRMED, false), (HEARD_ASSURED_CONFIRMED | 1 << 5, true)] {
+            for (status, led, zone) in [
+                (HEARD_ASSURED_CONFIRMED, false, None),
+                (HEARD_ASSURED_CONFIRMED, false, Some([0, 2])),
+                (HEARD_ASSURED_CONFIRMED | 1 << 5, true, None),
+            ] {
                 let answer = listed(|entry| {
-                    entry.nested(ORIGINAL, |tuple| fill(tuple, ends.0, ends.1));
+                    entry.nested(ORIGINAL, |tuple| {
+                        fill(tuple, ends.0, ends.1);
+                        if let Some(zone) = zone {
+                            tuple.attribute(TUPLE_ZONE, &zone);
+                        }
+                    });
                     entry.attribute(STATUS, &status.to_be_bytes());
                 });
-                assert_eq!(Entry::read(&answer), Some(Entry { ends, led }));
+                assert_eq!(Entry::read(&answer), Some(Entry { ends, led, zone }));
             }
         }
     }
@@ -154,11 +170,9 @@ mod tests {
     fn what_is_not_ours_to_look_at_is_none() {
         let ends: (SocketAddr, SocketAddr) = ("10.0.0.1:1".parse().unwrap(), "10.0.0.2:2".parse().unwrap());
         let zoned = listed(|entry| {
-            entry.nested(ORIGINAL, |tuple| {
-                fill(tuple, ends.0, ends.1);
-                tuple.attribute(TUPLE_ZONE, &[0, 2]);
-            });
+            entry.nested(ORIGINAL, |tuple| fill(tuple, ends.0, ends.1));
             entry.attribute(STATUS, &0_u32.to_be_bytes());
+            entry.attribute(ZONE, &[0, 2]);
         });
         let udp = listed(|entry| {
             entry.nested(ORIGINAL, |tuple| {
