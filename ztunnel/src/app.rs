@@ -29,6 +29,7 @@ use crate::admin::{self, PodState, Sources};
 use crate::config::proxy_config::{Layered, MESH_FILE};
 use crate::config::{self, CertificateSource, Config, Mode, Ports, Session};
 use crate::dns::{self, Resolver, Zone};
+use crate::ebb;
 use crate::live::{self, Live};
 use crate::node::{CurrentView, LocalPods, Node};
 use crate::pods::client::{Client, Pending};
@@ -82,6 +83,7 @@ async fn start(process: Process) -> anyhow::Result<Workers> {
     node.view.apply(told);
     let synced = follow_control_plane(&config, &node, &counted.node, &process);
     judge_open_connections(&node, &process);
+    give_memory_back(&node, &process);
     let opener = opener(&config, &node, &servers, counted.dns);
     let (serving, pending) = serving(&config, opener, &workers, &process, counted.node);
     let shown = Shown { local, config: config::shown(&strings) };
@@ -249,6 +251,14 @@ fn judge_open_connections(node: &Arc<Node>, process: &Process) {
     let (node, changes) = (node.clone(), node.view.changes());
     process.vital("open connections", async move {
         live::watch(node.live.clone(), || node.view.now(), changes).await;
+        Ok(())
+    });
+}
+
+fn give_memory_back(node: &Arc<Node>, process: &Process) {
+    let live = node.live.clone();
+    process.vital("memory", async move {
+        ebb::watch(live).await;
         Ok(())
     });
 }

@@ -16,6 +16,7 @@
 //! | [`inbound`] | what is sent to a pod: admit, connect, relay |
 //! | [`connection`] | the words in which a connection is described and its end is told |
 //! | [`live`] | open connections; closes those that policy came to forbid |
+//! | [`ebb`] | memory goes back to the node after a crowd of connections |
 //! | [`pods`] | which pods are ours, and the listeners of each |
 //! | [`net`] | the only place that talks to the kernel directly |
 //! | [`dns`] | the DNS proxy of each pod |
@@ -34,6 +35,7 @@ pub mod cni_plugin;
 pub mod config;
 pub mod connection;
 pub mod dns;
+pub mod ebb;
 pub mod inbound;
 pub mod limits;
 pub mod live;

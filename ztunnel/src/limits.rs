@@ -55,3 +55,14 @@ pub const START_AGAIN: Duration = Duration::from_secs(5);
 
 /// First and longest pause before the agent is dialled again: Istio's numbers.
 pub const AGENT_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(15));
+
+/// How often it is looked whether a crowd of connections has gone. Nobody waits for that memory; it is
+/// back well within the half minute after which a node's owner looks again.
+pub const EBB_LOOK: Duration = Duration::from_secs(5);
+
+/// How many connections are a crowd: with about 4 kB each, a megabyte.
+pub const CROWD_MIN: usize = 256;
+
+/// For how many looks after a crowd memory is given back. Its tunnels stay for ten seconds without a
+/// stream, and then close.
+pub const EBB_TIMES: u32 = 4;

@@ -1,8 +1,9 @@
 //! The only place that talks to the kernel directly: namespaces, links,
-//! firewall rules and special sockets.
+//! firewall rules, special sockets and memory that is given back.
 
 pub mod changes;
 pub mod conntrack;
+pub mod heap;
 pub mod links;
 pub mod nat;
 mod netlink;
