@@ -6,6 +6,7 @@
 //! cargo run --release -p e2e -- kind                # on a cluster that it makes with kind
 //! cargo run --release -p e2e -- list
 //! cargo run --release -p e2e -- bench               # what it costs, beside others; see [`bench`]
+//! cargo run --release -p e2e -- counts              # instructions of the hot functions; see [`counts`]
 //! ```
 //!
 //! A scenario that cannot run fails; none is skipped.
@@ -13,6 +14,7 @@
 pub mod apps;
 pub mod bench;
 pub mod capture;
+pub mod counts;
 pub mod kind;
 pub mod report;
 pub mod scenarios;
@@ -64,6 +66,14 @@ enum What {
     List,
     /// Measure what the mesh costs, beside what people would pick instead.
     Bench(bench::Options),
+    /// Count the instructions of the hot functions, and compare them with those that are kept.
+    Counts(counts::Options),
+    /// One piece of work, for `counts`.
+    #[command(hide = true)]
+    Counted {
+        /// Which.
+        name: String,
+    },
     /// A small program that scenarios run inside pods.
     #[command(hide = true)]
     App {
@@ -84,6 +94,8 @@ pub fn main() -> ExitCode {
         }
         What::App { app } => apps::run(app),
         What::Bench(options) => end(bench::run(&options)),
+        What::Counts(options) => end(counts::run(&options)),
+        What::Counted { name } => end(counts::counted(&name)),
         What::Lab { only, keep, artifacts } => {
             play(&Suite { on: On::Lab, only, keep, artifacts, cluster: String::new() })
         }
