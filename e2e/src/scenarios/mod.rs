@@ -142,7 +142,7 @@ const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "policies",
-        about: "50 generated sets of policies: what happens on the wire is what a reference evaluator says",
+        about: "generated sets of policies: what happens on the wire is what a reference evaluator says",
         needs: &["curl", "python3"],
         fresh: false,
         installed: true,

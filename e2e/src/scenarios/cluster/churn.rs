@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Pods at once.
 const PODS: usize = 500;
 /// How often all of them come and go.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 3;
 /// The control plane has heard of everything.
 const SETTLED: Duration = Duration::from_secs(120);
 /// How much larger it may be after all rounds than after the first, which has filled what it keeps.

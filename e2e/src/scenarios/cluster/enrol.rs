@@ -14,8 +14,9 @@ const ENROLLED_MAX: Duration = Duration::from_secs(2);
 const ENROLLED_DEADLINE: Duration = Duration::from_secs(30);
 /// Requests a second of each load.
 const RATE: u32 = 50;
-/// How long the loads last: the label and what comes of it happens in their midst.
-const SECONDS: u32 = 20;
+/// How long the loads last: the label and what comes of it happens in their midst, and of a pod that leaves the rules go
+/// after six seconds.
+const SECONDS: u32 = 12;
 
 /// Runs the scenario.
 pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {

@@ -198,7 +198,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "churn",
-        about: "500 pods come and go four times: the control plane is as large and as idle as it was",
+        about: "500 pods come and go three times: the control plane is as large and as idle as it was",
         needs: &[],
         fresh: true,
         installed: true,

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 const CALLERS: usize = 10;
 /// Requests a second that each caller may send.
 const LIMIT: u64 = 100;
-const SECONDS: u64 = 10;
+const SECONDS: u64 = 8;
 /// What each may send at once after a silence.
 const BURST: u64 = 10;
 
