@@ -74,9 +74,12 @@ impl Writer {
     /// Takes in until the line ends. Then the publisher is dropped, and every session with it.
     pub async fn run(mut self, mut line: mpsc::Receiver<Told>) {
         while let Some(told) = line.recv().await {
+            let more = told.more;
             self.take(told);
-            // The first one was everything that was there.
-            self.publisher.set_synced();
+            // The first moment was everything that was there.
+            if !more {
+                self.publisher.set_synced();
+            }
         }
     }
 

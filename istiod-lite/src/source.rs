@@ -13,13 +13,15 @@ use chassis::objects::{Directory, Object, ObjectEvent, OpenError};
 use std::{path::Path, sync::Arc, time::Instant};
 use tokio::sync::mpsc;
 
-/// What was learned at one moment. The first one holds everything that was there.
+/// What was learned at one moment. The first moment holds everything that was there.
 #[derive(Debug)]
 pub struct Told {
     /// When.
     pub at: Instant,
     /// What, in order.
     pub news: Vec<News>,
+    /// There is more of this moment.
+    pub more: bool,
 }
 
 /// One thing that was learned.
@@ -50,11 +52,11 @@ pub fn line() -> (mpsc::Sender<Told>, mpsc::Receiver<Told>) {
 pub async fn read_directory(path: &Path, line: mpsc::Sender<Told>) -> Result<(), OpenError> {
     let mut directory = Directory::open(path)?;
     loop {
-        let events = tokio::select! {
-            events = directory.next() => events,
+        let part = tokio::select! {
+            part = directory.next_part() => part,
             () = line.closed() => return Ok(()),
         };
-        let told = Told { at: Instant::now(), news: news(events) };
+        let told = Told { at: Instant::now(), news: news(part.events), more: part.more };
         if line.send(told).await.is_err() {
             return Ok(());
         }
@@ -70,7 +72,7 @@ pub async fn read_cluster(client: &cluster::Client, line: mpsc::Sender<Told>) {
             events = watches.next() => events,
             () = line.closed() => return,
         };
-        let told = Told { at: Instant::now(), news: news(events) };
+        let told = Told { at: Instant::now(), news: news(events), more: false };
         if line.send(told).await.is_err() {
             return;
         }

@@ -91,6 +91,15 @@ pub struct Problem {
     pub reason: String,
 }
 
+/// A part of what changed.
+#[derive(Debug)]
+pub struct Part {
+    /// What happened to each object.
+    pub events: Vec<ObjectEvent>,
+    /// There is more of the same moment: of a directory that is read for the first time.
+    pub more: bool,
+}
+
 /// What happened to one object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ObjectEvent {

@@ -3,10 +3,11 @@
 //! Each object has at most one base document and any number of overlays; the work of a change is
 //! that of the objects its file describes.
 
-use super::{Object, ObjectEvent, ObjectKey, Problem};
+use super::{Object, ObjectEvent, ObjectKey, Origin, Problem};
 use serde_json::Value;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
+    hash::Hasher,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -21,9 +22,43 @@ pub(super) struct Set {
 /// Every document about one object, and what they add up to.
 #[derive(Debug, Default)]
 struct Description {
-    bases: BTreeMap<PathBuf, Arc<Object>>,
-    overlays: BTreeMap<PathBuf, Arc<Object>>,
-    sum: Option<Arc<Object>>,
+    bases: BTreeMap<PathBuf, Kept>,
+    overlays: BTreeMap<PathBuf, Kept>,
+    /// The digest of what was told last.
+    sum: Option<u64>,
+}
+
+/// A document, as text: its values as a tree take ten times the memory, and they are wanted again only when another
+/// document about the same object comes or goes.
+#[derive(Debug)]
+struct Kept {
+    api_version: Box<str>,
+    origin: Origin,
+    json: Box<str>,
+    digest: u64,
+}
+
+impl Kept {
+    fn of(object: &Object) -> Self {
+        let json = object.value.to_string().into_boxed_str();
+        let digest = digest(&json);
+        Self { api_version: object.api_version.as_str().into(), origin: object.origin.clone(), json, digest }
+    }
+
+    fn value(&self) -> Value {
+        serde_json::from_str(&self.json).expect("a text that was written here can be read here")
+    }
+
+    fn object(&self, key: &ObjectKey, value: Value) -> Object {
+        let ObjectKey { kind, namespace, name, .. } = key.clone();
+        Object { api_version: self.api_version.to_string(), kind, namespace, name, value, origin: self.origin.clone() }
+    }
+}
+
+fn digest(json: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(json.as_bytes());
+    hasher.finish()
 }
 
 /// What a file was found to hold.
@@ -43,20 +78,23 @@ impl Set {
         let before = self.files.remove(file).unwrap_or_default();
         let mut touched = before.clone();
         let mut events = Vec::new();
-        let mut now = BTreeSet::new();
+        let (mut now, mut fresh) = (BTreeSet::new(), BTreeMap::new());
         let keep = content.as_ref().is_some_and(|c| !c.problems.is_empty());
         if let Some(content) = content {
             events.extend(content.problems.into_iter().map(ObjectEvent::Problem));
             for object in content.objects {
                 let key = object.key();
                 if !now.insert(key.clone()) {
-                    events.push(twice(&object, file, "in this file"));
+                    events.push(twice(&key, object.origin.line, file, "in this file"));
                     continue;
                 }
                 let description = self.described.entry(key.clone()).or_default();
                 let side = if content.overlay { &mut description.overlays } else { &mut description.bases };
-                side.insert(file.into(), Arc::new(object));
-                touched.insert(key);
+                side.insert(file.into(), Kept::of(&object));
+                touched.insert(key.clone());
+                if !content.overlay {
+                    fresh.insert(key, object);
+                }
             }
         }
         if keep {
@@ -70,7 +108,8 @@ impl Set {
             }
         }
         for key in touched {
-            events.extend(self.settle(&key, file));
+            let fresh = fresh.remove(&key);
+            events.extend(self.settle(&key, file, fresh));
         }
         if !now.is_empty() {
             self.files.insert(file.into(), now);
@@ -78,33 +117,41 @@ impl Set {
         events
     }
 
-    /// Adds up the documents of one object again and says what that changed.
-    fn settle(&mut self, key: &ObjectKey, file: &Path) -> Vec<ObjectEvent> {
+    /// Adds up the documents of one object again and says what that changed. `fresh` is the one that this file has.
+    fn settle(&mut self, key: &ObjectKey, file: &Path, fresh: Option<Object>) -> Vec<ObjectEvent> {
         let Some(description) = self.described.get_mut(key) else { return Vec::new() };
         let mut events = Vec::new();
-        let sum = description.bases.values().next().map(|base| {
-            if description.overlays.is_empty() {
-                return base.clone();
-            }
-            let mut object = Object::clone(base);
-            for overlay in description.overlays.values() {
-                merge(&mut object.value, &overlay.value);
-            }
-            Arc::new(object)
-        });
-        let mut others = description.bases.iter();
-        if let (Some((first, _)), Some(mine)) = (others.next(), description.bases.get(file))
+        let first = description.bases.first_key_value();
+        if let (Some((first, _)), Some(mine)) = (first, description.bases.get(file))
             && first != file
         {
-            events.push(twice(mine, file, &format!("already in {}, which counts", first.display())));
+            events.push(twice(key, mine.origin.line, file, &format!("already in {}, which counts", first.display())));
         }
-        match (&description.sum, &sum) {
-            (Some(old), Some(new)) if old.value == new.value => {}
-            (_, Some(new)) => events.push(ObjectEvent::Applied(new.clone())),
-            (Some(_), None) => events.push(ObjectEvent::Removed(key.clone())),
-            (None, None) => {}
-        }
-        description.sum = sum;
+        let (before, fresh) = (description.sum, fresh.filter(|_| first.is_some_and(|(first, _)| first == file)));
+        description.sum = match first {
+            None => {
+                events.extend(before.map(|_| ObjectEvent::Removed(key.clone())));
+                None
+            }
+            Some((_, base)) if description.overlays.is_empty() => {
+                if before != Some(base.digest) {
+                    let object = fresh.unwrap_or_else(|| base.object(key, base.value()));
+                    events.push(ObjectEvent::Applied(Arc::new(object)));
+                }
+                Some(base.digest)
+            }
+            Some((_, base)) => {
+                let mut value = base.value();
+                for overlay in description.overlays.values() {
+                    merge(&mut value, &overlay.value());
+                }
+                let digest = digest(&value.to_string());
+                if before != Some(digest) {
+                    events.push(ObjectEvent::Applied(Arc::new(base.object(key, value))));
+                }
+                Some(digest)
+            }
+        };
         if description.bases.is_empty() && description.overlays.is_empty() {
             self.described.remove(key);
         }
@@ -112,9 +159,9 @@ impl Set {
     }
 }
 
-fn twice(object: &Object, file: &Path, where_: &str) -> ObjectEvent {
-    let reason = format!("{} is described twice, {where_}: this document is ignored", object.key());
-    ObjectEvent::Problem(Problem { file: file.into(), line: object.origin.line, reason })
+fn twice(key: &ObjectKey, line: usize, file: &Path, where_: &str) -> ObjectEvent {
+    let reason = format!("{key} is described twice, {where_}: this document is ignored");
+    ObjectEvent::Problem(Problem { file: file.into(), line, reason })
 }
 
 /// Lays `over` upon `base`: maps are merged, everything else is replaced.

@@ -50,6 +50,23 @@ async fn the_first_call_tells_everything_and_later_ones_what_changed() {
 }
 
 #[tokio::test]
+async fn a_large_directory_comes_in_parts_for_those_who_ask_for_them() {
+    const SOON: Duration = Duration::from_secs(10);
+    let place = tempfile::tempdir().unwrap();
+    for file in 0..3 {
+        let pods: String = (0..600).map(|n| pod(&format!("p-{file}-{n}"), "1")).collect();
+        write(&place.path().join(format!("{file}.yaml")), &pods).unwrap();
+    }
+    let mut directory = Directory::open(place.path()).unwrap();
+    let first = tokio::time::timeout(SOON, directory.next_part()).await.unwrap();
+    let rest = tokio::time::timeout(SOON, directory.next_part()).await.unwrap();
+    assert_eq!((first.events.len(), first.more, rest.events.len(), rest.more), (1200, true, 600, false));
+
+    let mut other = Directory::open(place.path()).unwrap();
+    assert_eq!(tokio::time::timeout(SOON, other.next()).await.unwrap().len(), 1800);
+}
+
+#[tokio::test]
 async fn an_empty_directory_is_told_as_nothing() {
     let place = tempfile::tempdir().unwrap();
     let mut directory = Directory::open(place.path()).unwrap();

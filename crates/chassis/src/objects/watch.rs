@@ -2,7 +2,7 @@
 //! hands over what changed. The only part of this room that waits.
 
 use super::{
-    ObjectEvent, Problem,
+    ObjectEvent, Part, Problem,
     scan::{self, Difference, Files},
     set::{Content, Set},
 };
@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 /// A watched directory.
 #[derive(Debug)]
 pub struct Directory {
-    batches: mpsc::Receiver<Vec<ObjectEvent>>,
+    parts: mpsc::Receiver<Part>,
     queue: Arc<Queue>,
 }
 
@@ -60,21 +60,33 @@ impl Directory {
         let queue = Arc::new(Queue::default());
         // Watched before it is looked at, so that nothing falls between.
         let watcher = watch(&root, &queue).map_err(|source| OpenError::NotWatchable { path: path.clone(), source })?;
-        let (sender, batches) = mpsc::channel(1);
+        let (sender, parts) = mpsc::channel(1);
         let reader =
             Reader { root, queue: queue.clone(), files: Files::new(), set: Set::default(), watcher, identity: None };
         std::thread::Builder::new()
             .name("objects".into())
             .spawn(move || reader.run(&sender))
             .map_err(|source| OpenError::NotWatchable { path, source })?;
-        Ok(Self { batches, queue })
+        Ok(Self { parts, queue })
     }
 
     /// What changed since the last call. The first call returns everything that is there (which
-    /// may be nothing); later ones wait for a change and are never empty. Cancel safe.
+    /// may be nothing); later ones wait for a change and are never empty. Cancel safe, after the first.
     pub async fn next(&mut self) -> Vec<ObjectEvent> {
-        match self.batches.recv().await {
-            Some(batch) => batch,
+        let mut part = self.next_part().await;
+        let mut events = std::mem::take(&mut part.events);
+        while part.more {
+            part = self.next_part().await;
+            events.append(&mut part.events);
+        }
+        events
+    }
+
+    /// The same for those who need not have everything at once: what is there comes in parts of some
+    /// thousand objects, so that a large directory is never in memory as a whole. Cancel safe.
+    pub async fn next_part(&mut self) -> Part {
+        match self.parts.recv().await {
+            Some(part) => part,
             // The thread ends only with us, unless it panicked; the panic is in the log.
             None => std::future::pending().await,
         }
@@ -118,6 +130,9 @@ const UNFINISHED: Duration = Duration::from_millis(50);
 
 /// A new directory's files may be written before the kernel watches it, so there is a second look.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
+
+/// Events after which a part of what is read first goes on its way: some megabytes.
+const PART_EVENTS: usize = 1000;
 
 /// Paths that wait; more than that are looked for all together.
 const FILES_DUE_MAX: usize = 4096;
@@ -226,9 +241,8 @@ struct Reader {
 }
 
 impl Reader {
-    fn run(mut self, batches: &mpsc::Sender<Vec<ObjectEvent>>) {
-        let first = self.rescan(&BTreeSet::new());
-        if batches.blocking_send(first).is_err() {
+    fn run(mut self, parts: &mpsc::Sender<Part>) {
+        if self.read_all(parts).is_none() {
             return;
         }
         let mut next_rescan = Instant::now() + limits::OBJECT_RESCAN;
@@ -239,31 +253,49 @@ impl Reader {
             } else {
                 self.reread(files)
             };
-            if !events.is_empty() && batches.blocking_send(events).is_err() {
+            if !events.is_empty() && parts.blocking_send(Part { events, more: false }).is_err() {
                 return;
             }
         }
     }
 
-    /// Looks at everything, and reads what differs or is `asked` for. Stamps are not enough for the
-    /// latter: two writes within one tick of the clock look alike.
+    /// Reads everything for the first time. `None`: nobody listens.
+    fn read_all(&mut self, parts: &mpsc::Sender<Part>) -> Option<()> {
+        let (mut events, files) = self.look(&BTreeSet::new());
+        for file in files {
+            events.extend(self.reread([file]));
+            if events.len() >= PART_EVENTS {
+                parts.blocking_send(Part { events: std::mem::take(&mut events), more: true }).ok()?;
+            }
+        }
+        parts.blocking_send(Part { events, more: false }).ok()
+    }
+
+    /// Looks at everything, and reads what differs or is `asked` for.
     fn rescan(&mut self, asked: &BTreeSet<PathBuf>) -> Vec<ObjectEvent> {
+        let (mut events, files) = self.look(asked);
+        events.extend(self.reread(files));
+        events
+    }
+
+    /// Looks at everything. What is wrong with it, and the files that differ or are `asked` for: stamps are not
+    /// enough for the latter, two writes within one tick of the clock look alike.
+    fn look(&mut self, asked: &BTreeSet<PathBuf>) -> (Vec<ObjectEvent>, BTreeSet<PathBuf>) {
         let (after, problems) = match scan::scan(&self.root) {
             Ok(found) => found,
             Err(error) => {
                 let reason = format!("cannot be read: {error}; what it held before is kept");
-                return vec![ObjectEvent::Problem(Problem { file: self.root.clone(), line: 0, reason })];
+                let problem = Problem { file: self.root.clone(), line: 0, reason };
+                return (vec![ObjectEvent::Problem(problem)], BTreeSet::new());
             }
         };
         self.rewatch();
-        let mut events: Vec<ObjectEvent> = problems.into_iter().map(ObjectEvent::Problem).collect();
         self.files.retain(|file, _| !asked.contains(file));
         let differing = scan::diff(&self.files, &after).into_iter().map(|difference| match difference {
             Difference::Read(file) | Difference::Gone(file) => file,
         });
-        let files: BTreeSet<PathBuf> = differing.chain(asked.iter().cloned()).collect();
-        events.extend(self.reread(files));
-        events
+        let files = differing.chain(asked.iter().cloned()).collect();
+        (problems.into_iter().map(ObjectEvent::Problem).collect(), files)
     }
 
     /// A directory that was removed and made again needs a new watch.
