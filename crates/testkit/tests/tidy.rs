@@ -26,7 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("meshctl", &["ztunnel", "waypoint", "istiod-lite", "chassis", "mesh"]),
     ("testkit", &["hbone", "xds", "pki", "mesh"]),
     // The scenarios speak of the mesh in its own words.
-    ("e2e", &["ztunnel", "waypoint", "istiod-lite", "meshctl", "testkit", "mesh"]),
+    ("e2e", &["ztunnel", "waypoint", "istiod-lite", "meshctl", "testkit", "mesh", "hbone", "xds"]),
     // `fuzz/targets`: what parsers must survive, wherever they are.
     ("targets", &["ztunnel", "waypoint", "istiod-lite", "chassis", "hbone", "xds", "pki", "mesh"]),
 ];
