@@ -15,8 +15,13 @@ const INSTALL_DEADLINE: Duration = Duration::from_secs(180);
 
 /// Installs the mesh, or brings it to these values, and waits until it is ready; how long that took.
 pub(crate) fn install(cluster: &Cluster, values: &[&str]) -> Result<Duration> {
-    let (hub, tag) = (format!("global.hub={HUB}"), format!("global.tag={TAG}"));
-    let mut arguments = vec!["upgrade", "--install", RELEASE, CHART, "--namespace", NAMESPACE, "--create-namespace"];
+    install_from(cluster, CHART, TAG, values)
+}
+
+/// The same by another chart, with images of another tag.
+pub(crate) fn install_from(cluster: &Cluster, chart: &str, tag: &str, values: &[&str]) -> Result<Duration> {
+    let (hub, tag) = (format!("global.hub={HUB}"), format!("global.tag={tag}"));
+    let mut arguments = vec!["upgrade", "--install", RELEASE, chart, "--namespace", NAMESPACE, "--create-namespace"];
     arguments.extend(["--wait", "--timeout", "150s", "--set", &hub, "--set", &tag]);
     for value in values {
         arguments.extend(["--set", value]);

@@ -1,7 +1,11 @@
-//! The charts as their users meet them: installed into an empty cluster, and taken away without a trace.
+//! The charts as their users meet them: installed into an empty cluster, taken away without a trace, and upgraded.
 
 use crate::{
-    kind::{Cluster, install},
+    kind::{
+        Cluster,
+        cluster::{HUB, TAG, repository},
+        install,
+    },
     stage::Stage,
 };
 use anyhow::{Context, Result, ensure};
@@ -40,9 +44,55 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     ensure!(after == nodes, "the nodes have changed: before\n{}\nafter\n{}", nodes.join("\n"), after.join("\n"));
     seen.push("helm uninstall: no object but definitions, and the nodes as they were".into());
 
-    install::install(stage.cluster(), &[])?;
+    let (charts, from) = earlier()?;
+    let chart = charts.path().join("charts/ambient").display().to_string();
+    tagged_as(stage, EARLIER)?;
+    install::install_from(stage.cluster(), &chart, EARLIER, &[])?;
     ready(stage)?;
-    seen.push("and installed again".into());
+    let took = install::install(stage.cluster(), &[])?;
+    ready(stage)?;
+    let others =
+        ["get", "pods", "--namespace", install::NAMESPACE, "-o", "jsonpath={.items[*].spec.containers[*].image}"];
+    let images = stage.cluster().kubectl(&others)?;
+    ensure!(!images.contains(EARLIER), "after the upgrade there are pods of before: {images}");
+    seen.push(format!("installed by {from} and upgraded to those of now, all images new: {:.1} s", took.as_secs_f64()));
+    Ok(())
+}
+
+/// The tag of the images that an upgrade replaces.
+const EARLIER: &str = "e2e-earlier";
+
+/// The charts as they were before they changed last, and what to call them.
+fn earlier() -> Result<(tempfile::TempDir, String)> {
+    let folder = tempfile::tempdir()?;
+    let git = |arguments: &[&str]| std::process::Command::new("git").current_dir(repository()).args(arguments).output();
+    let commits = git(&["rev-list", "--max-count=2", "HEAD", "--", "charts"]).ok().filter(|out| out.status.success());
+    let commits = commits.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
+    let Some(commit) = commits.lines().nth(1) else {
+        // A source tree without its history: an upgrade all the same, of everything but the charts.
+        let copy = ["-r", "charts", &folder.path().display().to_string()];
+        let done = std::process::Command::new("cp").current_dir(repository()).args(copy).status()?;
+        ensure!(done.success(), "the charts cannot be copied");
+        return Ok((folder, "the same charts, for there is no history here,".into()));
+    };
+    let archive = git(&["archive", "--format=tar", commit, "charts"])?;
+    ensure!(archive.status.success(), "git archive: {}", String::from_utf8_lossy(&archive.stderr).trim());
+    let file = folder.path().join("charts.tar");
+    std::fs::write(&file, archive.stdout)?;
+    let done = std::process::Command::new("tar").arg("-xf").arg(&file).arg("-C").arg(folder.path()).status()?;
+    ensure!(done.success(), "the charts of {commit} cannot be unpacked");
+    Ok((folder, format!("the charts of {}", &commit[..commit.len().min(10)])))
+}
+
+/// Gives the mesh's images another tag too, on each node.
+fn tagged_as(stage: &Stage, tag: &str) -> Result<()> {
+    let cluster = stage.cluster();
+    for node in [cluster.control_plane()].into_iter().chain(cluster.workers()) {
+        for program in ["istiod-lite", "ztunnel", "waypoint"] {
+            let (of, to) = (format!("{HUB}/{program}:{TAG}"), format!("{HUB}/{program}:{tag}"));
+            cluster.docker(&["exec", &node, "ctr", "--namespace", "k8s.io", "images", "tag", "--force", &of, &to])?;
+        }
+    }
     Ok(())
 }
 

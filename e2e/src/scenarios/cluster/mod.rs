@@ -18,7 +18,7 @@ use super::{On, Scenario};
 pub const ALL: &[Scenario] = &[
     Scenario {
         name: "install",
-        about: "one chart into an empty cluster: ready in under 60 s; taken away, nothing is left but definitions",
+        about: "one chart into an empty cluster: ready in under 60 s; taken away, only definitions are left; upgraded",
         needs: &[],
         fresh: true,
         installed: false,
