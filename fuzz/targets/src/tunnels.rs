@@ -167,6 +167,31 @@ pub(crate) fn client_seeds() -> Vec<Vec<u8>> {
     ]
 }
 
+/// What is done to one connection of our engine: by its peer, and by those who use it.
+pub(crate) fn engine(input: &[u8]) {
+    hbone::trial(input);
+}
+
+pub(crate) fn engine_seeds() -> Vec<Vec<u8>> {
+    // So many bytes of the peer's, in the trial's way of saying so.
+    let come = |bytes: &[u8]| -> Vec<u8> {
+        bytes.chunks(128).flat_map(|chunk| [&[chunk.len() as u8 - 1], chunk].concat()).collect()
+    };
+    let server = |acts: &[&[u8]]| [&[0], acts.concat().as_slice()].concat();
+    let client = |acts: &[&[u8]]| [&[1], acts.concat().as_slice()].concat();
+    let open = come(&[&frame(1, 4, 1, CONNECT)[..], &frame(1, 4, 3, CONNECT)].concat());
+    let talk = come(&[&frame(0, 0, 1, &[7; 60])[..], &frame(0, 1, 3, b"bye")].concat());
+    let windows = come(&frame(4, 0, 0, &[0, 4, 0, 0, 0, 9, 0, 5, 0, 0, 0x40, 0]));
+    let answered = come(&[&frame(1, 4, 1, b"\x88")[..], &frame(0, 0, 1, b"hello")].concat());
+    vec![
+        server(&[&open, &talk, &[0x92, 0x82, 0x8a, 0x9d, 0x87, 0x95]]),
+        server(&[&open, &[0x82, 0xdd], &windows, &[0xdd, 0x83], &come(&frame(6, 1, 0, b"farewell"))]),
+        server(&[&come(SETTINGS_ACK), &open, &come(&frame(3, 0, 1, &8_u32.to_be_bytes())), &[0x82, 0x82, 0x80]]),
+        client(&[&[0x81, 0x81], &answered, &[0x88, 0x8a, 0xdd, 0x86, 0x85]]),
+        client(&[&[0x81], &come(&frame(7, 0, 0, &[0; 8])), &[0x81, 0x89, 0x85]]),
+    ]
+}
+
 /// Runs a conversation in virtual time; a target that waits for ever never ends, and is found so.
 fn within(conversation: impl Future<Output = ()>) {
     static RUNTIME: LazyLock<std::sync::Mutex<Runtime>> = LazyLock::new(|| {
