@@ -4,7 +4,7 @@ use crate::text;
 use hbone::{
     accept::{self, Drain},
     head::{Authority, Baggage, ConnectHead, Forwarded, TraceParent},
-    limits::Limits,
+    limits::{Engine, Limits},
     open,
 };
 use http::Request;
@@ -49,14 +49,24 @@ pub(crate) fn head_seeds() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
+/// Ours, and the one that may stand in for it.
+const ENGINES: [Engine; 2] = [Engine::Own, Engine::H2];
+
 /// What a stranger sends to a tunnel listener once TLS is up and HTTP/2 agreed. Nothing is answered in time, and
 /// time passes by itself, so every deadline is met too.
 pub(crate) fn server(input: &[u8]) {
+    for engine in ENGINES {
+        server_of(engine, input);
+    }
+}
+
+fn server_of(engine: Engine, input: &[u8]) {
+    let limits = Limits { engine, ..Limits::default() };
     within(async {
         let (mut near, far) = tokio::io::duplex(1 << 20);
         let drain = Drain { start: CancellationToken::new(), deadline: Duration::from_secs(1) };
         let serving = async {
-            let Ok(mut connection) = accept::serve(far, &Limits::default(), drain).await else { return };
+            let Ok(mut connection) = accept::serve(far, &limits, drain).await else { return };
             let mut answer = 0;
             let mut tunnels = Vec::new();
             while let Some(request) = connection.next().await {
@@ -114,10 +124,17 @@ pub(crate) fn server_seeds() -> Vec<Vec<u8>> {
 
 /// What a server answers to us once TLS is up.
 pub(crate) fn client(input: &[u8]) {
+    for engine in ENGINES {
+        client_of(engine, input);
+    }
+}
+
+fn client_of(engine: Engine, input: &[u8]) {
+    let limits = Limits { engine, ..Limits::default() };
     within(async {
         let (near, mut far) = tokio::io::duplex(1 << 20);
         let asking = async {
-            let Ok((link, drive)) = open::begin(near, &Limits::default()).await else { return };
+            let Ok((link, drive)) = open::begin(near, &limits).await else { return };
             let head = ConnectHead::to(Authority::parse("10.0.0.1:80").expect("an authority of this target"));
             let asked = async {
                 let Ok((mut tunnel, _)) = link.tunnel(&head, Box::new(())).await else { return };
@@ -149,7 +166,7 @@ pub(crate) fn client(input: &[u8]) {
 }
 
 pub(crate) fn client_seeds() -> Vec<Vec<u8>> {
-    // The client's first ping is the library's; an answer to it ends the handshake.
+    // The client's first ping is the library's; an answer to it ends the handshake. Ours asks for none.
     let pong = frame(6, 1, 0, &[0x3b, 0x7c, 0xdb, 0x7a, 0x0b, 0x87, 0x16, 0xb4]);
     let ok = frame(1, 4, 1, b"\x88");
     let begun = |more: &[&[u8]]| {
