@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chassis::env::{self, Key, Mistakes, Reader, Row, Strings};
 use chassis::run::{GRACE, LOG_FORMAT, RUST_LOG, drain_time};
-use hbone::limits::Limits;
+use hbone::limits::{Engine, Limits};
 use mesh::{Identity, Str};
 use pki::control_plane::{ControlPlane, Source};
 
@@ -91,6 +91,12 @@ const STREAM_WINDOW: Key<u32> =
     Key::new("HTTP2_STREAM_WINDOW_SIZE", "4194304", "bytes", "What a tunnel's receiver grants its sender.");
 const CONNECTION_WINDOW: Key<u32> =
     Key::new("HTTP2_CONNECTION_WINDOW_SIZE", "16777216", "bytes", "The same for all tunnels of a connection.");
+const HTTP2_LIBRARY: Key<bool> = Key::new(
+    "HTTP2_LIBRARY_ENABLED",
+    "false",
+    "true or false",
+    "Tunnels speak HTTP/2 by the library h2 instead of our own engine, should that have a fault.",
+);
 const POOL_STREAMS: Key<usize> =
     Key::new("POOL_MAX_STREAMS_PER_CONNECTION", "100", "number", "Tunnels in one connection to a node.");
 const POOL_IDLE: Key<Duration> =
@@ -131,6 +137,7 @@ pub fn keys() -> Vec<Row> {
         FORWARD_CLIENT_CERT.row,
         STREAM_WINDOW.row,
         CONNECTION_WINDOW.row,
+        HTTP2_LIBRARY.row,
         POOL_STREAMS.row,
         POOL_IDLE.row,
     ]
@@ -227,6 +234,7 @@ impl Config {
             forward_client_identity: reader.read(&FORWARD_CLIENT_CERT),
             grace: reader.optional(&CONNECTION_TERMINATION_DEADLINE).unwrap_or_else(|| drain_time(grace)),
             tunnels: Limits {
+                engine: if reader.read(&HTTP2_LIBRARY) { Engine::H2 } else { Engine::Own },
                 stream_window_bytes: reader.read(&STREAM_WINDOW),
                 connection_window_bytes: reader.read(&CONNECTION_WINDOW),
                 pool_streams: reader.read(&POOL_STREAMS),

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use chassis::env::{self, Key, Mistakes, Reader, Strings};
 use chassis::run::{GRACE, drain_time};
-use hbone::limits::Limits;
+use hbone::limits::{Engine, Limits};
 use pki::control_plane::{ControlPlane, Source};
 
 use crate::net::sockets::{Keepalive, Options};
@@ -342,6 +342,7 @@ fn settings(reader: &mut Reader<'_>, mode: &Mode) -> Settings {
         response_baggage: reader.read(&RESPONSE_BAGGAGE),
         log_policy: reader.read(&LOG_POLICY),
         tunnels: Limits {
+            engine: if reader.read(&HTTP2_LIBRARY) { Engine::H2 } else { Engine::Own },
             stream_window_bytes: reader.read(&STREAM_WINDOW),
             connection_window_bytes: reader.read(&CONNECTION_WINDOW),
             frame_bytes: reader.read(&FRAME_SIZE),

@@ -51,9 +51,21 @@ pub const DATA_FRAME_BUDGET_BYTES: usize = 16 << 20;
 /// a client is stopped with its connects open.
 pub const PENDING_RESETS: usize = SERVER_STREAMS as usize;
 
-/// The numbers an operator may change.
+/// What speaks HTTP/2 on the connections of tunnels. Peers cannot tell them apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// Our own, made for tunnels.
+    #[default]
+    Own,
+    /// The `h2` crate, should ours have a fault.
+    H2,
+}
+
+/// The numbers an operator may change, and the engine that keeps them.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// What speaks HTTP/2.
+    pub engine: Engine,
     /// [`STREAM_WINDOW_BYTES`].
     pub stream_window_bytes: u32,
     /// [`CONNECTION_WINDOW_BYTES`].
@@ -83,6 +95,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            engine: Engine::default(),
             stream_window_bytes: STREAM_WINDOW_BYTES,
             connection_window_bytes: CONNECTION_WINDOW_BYTES,
             frame_bytes: FRAME_BYTES,

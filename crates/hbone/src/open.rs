@@ -3,22 +3,18 @@
 //! Which connection a tunnel should use is asked of the [`pool`](crate::pool).
 
 use crate::{
-    credit::{Credit, Granter, Windows},
+    engine,
+    h2::open as fallback,
     head::{Baggage, ConnectHead},
-    keep::{Keep, Watched},
-    limits::{self, Limits},
-    stream::{Tunnel, into_io},
+    limits::{Engine, Limits},
+    stream::Tunnel,
 };
-use bytes::Bytes;
-use h2::{Ping, Reason, client};
 use http::StatusCode;
 use std::{
     any::Any,
-    future::poll_fn,
     io,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -26,19 +22,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// Asks for tunnels on one connection. Cheap to clone; when the last clone and the last tunnel
 /// are gone, the connection closes.
 #[derive(Clone)]
-pub struct Link {
-    h2: client::SendRequest<Bytes>,
-    credit: Arc<Credit>,
-    streams: usize,
-    answer_deadline: Duration,
+pub struct Link(Asking);
+
+#[derive(Clone)]
+enum Asking {
+    Own(engine::open::Link),
+    H2(Box<fallback::Link>),
 }
 
 /// Moves one connection; to be spawned. Ends when the connection has.
 #[must_use = "nothing moves unless this is polled"]
-pub struct Drive<IO> {
-    h2: client::Connection<Watched<IO>, Bytes>,
-    keep: Keep,
-    granter: Granter,
+pub struct Drive<IO>(Driving<IO>);
+
+enum Driving<IO> {
+    Own(Box<engine::open::Drive<IO>>),
+    H2(Box<fallback::Drive<IO>>),
 }
 
 /// Why HTTP/2 did not begin on a stream.
@@ -74,58 +72,39 @@ pub async fn begin<IO>(io: IO, limits: &Limits) -> Result<(Link, Drive<IO>), Beg
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    tokio::time::timeout(limits.handshake_deadline, shake_hands(io, limits))
+    let begin = async {
+        Ok(match limits.engine {
+            Engine::Own => {
+                let (link, drive) = engine::open::begin(io, limits).await?;
+                (Link(Asking::Own(link)), Drive(Driving::Own(Box::new(drive))))
+            }
+            Engine::H2 => {
+                let (link, drive) = fallback::begin(io, limits).await?;
+                (Link(Asking::H2(Box::new(link))), Drive(Driving::H2(Box::new(drive))))
+            }
+        })
+    };
+    tokio::time::timeout(limits.handshake_deadline, begin)
         .await
         .map_err(|_| BeginError::Deadline(limits.handshake_deadline))?
-        .map_err(|error| BeginError::Protocol(into_io(error)))
-}
-
-async fn shake_hands<IO>(io: IO, limits: &Limits) -> Result<(Link, Drive<IO>), h2::Error>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    let (io, heard) = Watched::new(io);
-    let (send, mut h2) = client::Builder::new()
-        .enable_push(false)
-        .initial_window_size(limits.stream_window_bytes)
-        .initial_connection_window_size(limits.connection_window_bytes)
-        .max_frame_size(limits.frame_bytes)
-        .max_header_list_size(limits::CLIENT_HEADER_BYTES)
-        .max_send_buffer_size(limits::SEND_BUFFER_BYTES)
-        .initial_max_send_streams(limits.pool_streams)
-        .data_frame_budget(limits::DATA_FRAME_BUDGET_BYTES)
-        .handshake::<_, Bytes>(io)
-        .await?;
-    let mut ping = h2.ping_pong().expect("a new connection's pings were not taken");
-    // A peer's first frame is its SETTINGS, so with the answer to a ping they are here too.
-    ping.send_ping(Ping::opaque())?;
-    poll_fn(|cx| match Pin::new(&mut h2).poll(cx) {
-        Poll::Ready(Ok(())) => Poll::Ready(Err(Reason::NO_ERROR.into())),
-        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-        Poll::Pending => ping.poll_pong(cx).map_ok(|_| ()),
-    })
-    .await?;
-    let granter = Granter::new(limits);
-    let link = Link {
-        h2: send,
-        credit: granter.credit().clone(),
-        streams: limits.pool_streams,
-        answer_deadline: limits.answer_deadline,
-    };
-    Ok((link, Drive { h2, keep: Keep::new(ping, heard, limits), granter }))
+        .map_err(BeginError::Protocol)
 }
 
 impl Link {
     /// How many tunnels this connection may carry at a time.
     pub fn streams(&self) -> usize {
-        // A peer that says 0 takes none now; one may wait in the connection for its change of mind.
-        self.streams.min(self.h2.current_max_send_streams()).max(1)
+        match &self.0 {
+            Asking::Own(link) => link.streams(),
+            Asking::H2(link) => link.streams(),
+        }
     }
 
     /// False once the peer said that it goes away, or the connection is gone.
     pub fn usable(&self) -> bool {
-        let cx = &mut Context::from_waker(Waker::noop());
-        !matches!(self.h2.clone().poll_ready(cx), Poll::Ready(Err(_)))
+        match &self.0 {
+            Asking::Own(link) => link.usable(),
+            Asking::H2(link) => link.usable(),
+        }
     }
 
     /// Asks for a tunnel and waits for the answer. `lease` is dropped when the stream is.
@@ -134,22 +113,10 @@ impl Link {
         head: &ConnectHead,
         lease: Box<dyn Any + Send + Sync>,
     ) -> Result<(Tunnel, Baggage), TunnelError> {
-        let stale = |error| TunnelError::Stale(into_io(error));
-        let (response, send) = self.h2.clone().send_request(head.request(), false).map_err(stale)?;
-        let response = tokio::time::timeout(self.answer_deadline, response)
-            .await
-            .map_err(|_| TunnelError::Deadline(self.answer_deadline))?
-            .map_err(|error| match error.reason() {
-                Some(reason) if error.is_reset() && reason != Reason::REFUSED_STREAM => {
-                    TunnelError::Reset(into_io(error))
-                }
-                _ => TunnelError::Stale(into_io(error)),
-            })?;
-        if response.status() != StatusCode::OK {
-            return Err(TunnelError::Refused(response.status()));
+        match &self.0 {
+            Asking::Own(link) => link.tunnel(head, lease).await.map(|(tunnel, baggage)| (Tunnel::own(tunnel), baggage)),
+            Asking::H2(link) => link.tunnel(head, lease).await.map(|(tunnel, baggage)| (Tunnel::h2(tunnel), baggage)),
         }
-        let baggage = Baggage::from_headers(response.headers());
-        Ok((Tunnel::new(send, response.into_body(), self.credit.clone(), lease), baggage))
     }
 }
 
@@ -158,27 +125,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Drive<IO> {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        loop {
-            if let Poll::Ready(end) = Pin::new(&mut this.h2).poll(cx) {
-                return Poll::Ready(end.map_err(into_io));
-            }
-            if this.keep.poll(cx).is_ready() {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer is silent")));
-            }
-            if !this.granter.adapt(cx, &mut this.h2) {
-                return Poll::Pending;
-            }
+        match &mut self.0 {
+            Driving::Own(drive) => drive.poll(cx),
+            Driving::H2(drive) => drive.poll(cx),
         }
-    }
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> Windows for client::Connection<Watched<IO>, Bytes> {
-    fn set_connection_window(&mut self, bytes: u32) {
-        self.set_target_window_size(bytes);
-    }
-
-    fn set_stream_window(&mut self, bytes: u32) -> Result<(), h2::Error> {
-        self.set_initial_window_size(bytes)
     }
 }

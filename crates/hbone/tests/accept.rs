@@ -8,7 +8,6 @@ use h2::{Reason, client};
 use hbone::{
     accept::{self, ConnectionEnd, Drain, HandshakeError},
     head::BadConnect,
-    limits::Limits,
     open::{self, BeginError, TunnelError},
 };
 use http::{Method, Request, StatusCode};
@@ -22,7 +21,7 @@ const PIPE: usize = 64 << 10;
 /// A client that says what it likes.
 async fn stranger() -> (client::SendRequest<Bytes>, Served) {
     let (near, far) = tokio::io::duplex(PIPE);
-    let served = serve(far, Limits::default());
+    let served = serve(far, limits());
     let (send, connection) = client::handshake(near).await.unwrap();
     tokio::spawn(connection);
     (send, served)
@@ -97,7 +96,7 @@ async fn a_drain_has_a_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_vanished_is_noticed_within_fifteen_seconds() {
-    let limits = Limits::default();
+    let limits = limits();
     let (near, far) = tokio::io::duplex(PIPE);
     let served = serve(far, limits.clone());
     let (link, drive) = open::begin(near, &limits).await.unwrap();
@@ -134,7 +133,7 @@ async fn a_quiet_peer_that_answers_stays() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_never_begins_is_given_up() {
-    let limits = Limits::default();
+    let limits = limits();
     let (near, far) = tokio::io::duplex(PIPE);
     let drain = Drain { start: CancellationToken::new(), deadline: Duration::ZERO };
     let served = soon(accept::serve(far, &limits, drain)).await;
@@ -148,7 +147,7 @@ async fn a_peer_that_never_begins_is_given_up() {
 
 #[tokio::test]
 async fn a_peer_that_speaks_something_else_is_told_apart() {
-    let limits = Limits::default();
+    let limits = limits();
     let (mut near, far) = tokio::io::duplex(PIPE);
     near.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let drain = Drain { start: CancellationToken::new(), deadline: Duration::ZERO };

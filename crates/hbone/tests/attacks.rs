@@ -4,7 +4,6 @@
 
 mod support;
 
-use hbone::limits::Limits;
 use std::time::{Duration, Instant};
 use support::*;
 use tokio::{
@@ -95,7 +94,7 @@ const ATTACKS: &[(&str, Round)] = &[
 /// A server as an inbound proxy is one: each tunnel is answered, and read to its end.
 fn victim() -> (DuplexStream, JoinHandle<()>) {
     let (near, far) = tokio::io::duplex(PIPE);
-    let mut served = serve(far, Limits::default());
+    let mut served = serve(far, limits());
     let serving = tokio::spawn(async move {
         while let Some(request) = served.requests.recv().await {
             if let Ok(mut tunnel) = request.accept(None) {

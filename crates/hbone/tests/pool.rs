@@ -167,7 +167,7 @@ fn opening(world: &World, key: PoolKey) -> tokio::task::JoinHandle<Result<Opened
 
 #[tokio::test]
 async fn a_hundred_callers_share_one_dial() {
-    let world = world(Limits::default(), Limits::default());
+    let world = world(limits(), limits());
     let callers: Vec<_> = (0..100).map(|_| opening(&world, key(Port::Good))).collect();
     let mut tunnels = Vec::new();
     for caller in callers {
@@ -183,7 +183,7 @@ async fn a_hundred_callers_share_one_dial() {
 
 #[tokio::test]
 async fn as_many_connections_are_dialled_at_once_as_the_callers_need() {
-    let world = world(Limits::default(), Limits::default());
+    let world = world(limits(), limits());
     let callers: Vec<_> = (0..450).map(|_| opening(&world, key(Port::Good))).collect();
     let mut tunnels = Vec::new();
     for caller in callers {
@@ -194,7 +194,7 @@ async fn as_many_connections_are_dialled_at_once_as_the_callers_need() {
 
 #[tokio::test]
 async fn the_peers_limit_of_streams_is_kept() {
-    let world = world(Limits::default(), Limits { server_streams: 3, ..Limits::default() });
+    let world = world(limits(), Limits { server_streams: 3, ..limits() });
     let mut tunnels = Vec::new();
     for _ in 0..7 {
         tunnels.push(open(&world, Port::Good).await.unwrap());
@@ -205,7 +205,7 @@ async fn the_peers_limit_of_streams_is_kept() {
 
 #[tokio::test]
 async fn keys_that_differ_in_anything_share_nothing() {
-    let world = world(Limits::default(), Limits::default());
+    let world = world(limits(), limits());
     let base = key(Port::Good);
     let other = |change: &dyn Fn(&mut PoolKey)| {
         let mut key = base.clone();
@@ -233,7 +233,7 @@ async fn keys_that_differ_in_anything_share_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hanging_dial_stops_no_other_key_and_nobody_for_ever() {
-    let world = world(Limits::default(), Limits::default());
+    let world = world(limits(), limits());
     let stuck: Vec<_> = (0..100).map(|_| opening(&world, key(Port::Hanging))).collect();
     let begun = tokio::time::Instant::now();
     open(&world, Port::Good).await.unwrap();
@@ -242,12 +242,12 @@ async fn a_hanging_dial_stops_no_other_key_and_nobody_for_ever() {
         let refused = caller.await.unwrap();
         assert!(matches!(refused, Err(OpenError::DialDeadline(_))), "{refused:?}");
     }
-    assert!(begun.elapsed() <= Limits::default().dial_deadline + Duration::from_millis(100));
+    assert!(begun.elapsed() <= limits().dial_deadline + Duration::from_millis(100));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_without_http2_is_given_up_within_five_seconds() {
-    let world = world(Limits::default(), Limits::default());
+    let world = world(limits(), limits());
     let begun = tokio::time::Instant::now();
     let callers: Vec<_> = (0..10).map(|_| opening(&world, key(Port::Mute))).collect();
     for caller in callers {
@@ -260,7 +260,7 @@ async fn a_peer_without_http2_is_given_up_within_five_seconds() {
 
 #[tokio::test]
 async fn a_failed_dial_fails_for_all_who_waited() {
-    let world = world(Limits::default(), Limits::default());
+    let world = world(limits(), limits());
     let callers: Vec<_> = (0..50).map(|_| opening(&world, key(Port::Failing))).collect();
     for caller in callers {
         let refused = soon(caller).await.unwrap();
@@ -273,7 +273,7 @@ async fn a_failed_dial_fails_for_all_who_waited() {
 
 #[tokio::test]
 async fn a_dial_whose_caller_went_away_is_taken_over() {
-    let world = world(Limits::default(), Limits::default());
+    let world = world(limits(), limits());
     let first = opening(&world, key(Port::Good));
     tokio::task::yield_now().await;
     let others: Vec<_> = (0..20).map(|_| opening(&world, key(Port::Good))).collect();
@@ -287,7 +287,7 @@ async fn a_dial_whose_caller_went_away_is_taken_over() {
 
 #[tokio::test]
 async fn a_tunnel_that_died_unanswered_is_asked_for_once_more() {
-    let mut world = world(Limits::default(), Limits::default());
+    let mut world = world(limits(), limits());
     let caller = opening(&world, key(Port::Asking));
     let _unanswered = soon(world.asked.recv()).await.unwrap();
     world.kill(0);
@@ -298,7 +298,7 @@ async fn a_tunnel_that_died_unanswered_is_asked_for_once_more() {
 
 #[tokio::test]
 async fn a_tunnel_that_the_peer_gave_up_itself_is_not() {
-    let mut world = world(Limits::default(), Limits::default());
+    let mut world = world(limits(), limits());
     let caller = opening(&world, key(Port::Asking));
     drop(soon(world.asked.recv()).await.unwrap());
     let refused = soon(caller).await.unwrap();
@@ -308,7 +308,7 @@ async fn a_tunnel_that_the_peer_gave_up_itself_is_not() {
 
 #[tokio::test]
 async fn a_peer_that_always_dies_unanswered_is_asked_twice() {
-    let world = world(Limits::default(), Limits::default());
+    let world = world(limits(), limits());
     let refused = open(&world, Port::Dying).await;
     assert!(matches!(refused, Err(OpenError::Broken(_))), "{refused:?}");
     assert_eq!(world.dials(), 2);
@@ -317,7 +317,7 @@ async fn a_peer_that_always_dies_unanswered_is_asked_twice() {
 
 #[tokio::test]
 async fn a_refusal_is_not_tried_again() {
-    let mut world = world(Limits::default(), Limits::default());
+    let mut world = world(limits(), limits());
     let caller = opening(&world, key(Port::Asking));
     soon(world.asked.recv()).await.unwrap().refuse(StatusCode::UNAUTHORIZED);
     let refused = soon(caller).await.unwrap();
@@ -327,7 +327,7 @@ async fn a_refusal_is_not_tried_again() {
 
 #[tokio::test]
 async fn a_draining_peer_gets_no_new_tunnels_and_keeps_its_old_ones() {
-    let mut world = world(Limits::default(), Limits::default());
+    let mut world = world(limits(), limits());
     let mut old = open(&world, Port::Good).await.unwrap();
     let (_, mut far) = soon(world.accepted.recv()).await.unwrap();
     world.network.drains.lock().unwrap()[0].cancel();
@@ -340,7 +340,7 @@ async fn a_draining_peer_gets_no_new_tunnels_and_keeps_its_old_ones() {
 
 #[tokio::test]
 async fn a_dead_connection_leaves_at_once() {
-    let world = world(Limits::default(), Limits::default());
+    let world = world(limits(), limits());
     let mut opened = open(&world, Port::Good).await.unwrap();
     assert_eq!(world.pool.connections(), 1);
     world.kill(0);
@@ -356,8 +356,8 @@ async fn a_dead_connection_leaves_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unused_connection_closes_after_its_time_and_a_used_one_does_not() {
-    let idle = Limits::default().pool_idle;
-    let world = world(Limits::default(), Limits::default());
+    let idle = limits().pool_idle;
+    let world = world(limits(), limits());
     let opened = open(&world, Port::Good).await.unwrap();
     tokio::time::sleep(idle * 3).await;
     assert_eq!(world.pool.connections(), 1, "it is in use");
@@ -370,9 +370,9 @@ async fn an_unused_connection_closes_after_its_time_and_a_used_one_does_not() {
 
 #[tokio::test(start_paused = true)]
 async fn of_connections_that_are_all_unused_one_stays_for_long() {
-    let limits = Limits { pool_streams: 1, ..Limits::default() };
-    let idle = limits.pool_idle;
-    let world = world(limits, Limits::default());
+    let client = Limits { pool_streams: 1, ..limits() };
+    let idle = client.pool_idle;
+    let world = world(client, limits());
     let opened = [open(&world, Port::Good).await.unwrap(), open(&world, Port::Good).await.unwrap()];
     tokio::time::sleep(POOL_SPARE_IDLE * 3).await;
     assert_eq!(world.pool.connections(), 2, "both are in use");
@@ -389,8 +389,8 @@ async fn of_connections_that_are_all_unused_one_stays_for_long() {
 
 #[tokio::test]
 async fn callers_beyond_the_last_connection_wait_for_a_place() {
-    let limits = Limits { pool_streams: 1, pool_connections_per_key: 1, ..Limits::default() };
-    let world = world(limits, Limits::default());
+    let client = Limits { pool_streams: 1, pool_connections_per_key: 1, ..limits() };
+    let world = world(client, limits());
     let first = open(&world, Port::Good).await.unwrap();
     let second = opening(&world, key(Port::Good));
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -402,8 +402,8 @@ async fn callers_beyond_the_last_connection_wait_for_a_place() {
 
 #[tokio::test(start_paused = true)]
 async fn callers_do_not_wait_for_a_place_for_ever() {
-    let limits = Limits { pool_streams: 1, pool_connections_per_key: 1, ..Limits::default() };
-    let world = world(limits, Limits::default());
+    let client = Limits { pool_streams: 1, pool_connections_per_key: 1, ..limits() };
+    let world = world(client, limits());
     let _first = open(&world, Port::Good).await.unwrap();
     let second = opening(&world, key(Port::Good)).await.unwrap();
     assert!(matches!(second, Err(OpenError::Full)), "{second:?}");
@@ -411,8 +411,8 @@ async fn callers_do_not_wait_for_a_place_for_ever() {
 
 #[tokio::test]
 async fn nothing_is_lost_when_callers_give_up_anywhere() {
-    let limits = Limits { pool_streams: 4, pool_connections_per_key: 3, ..Limits::default() };
-    let world = world(limits, Limits::default());
+    let client = Limits { pool_streams: 4, pool_connections_per_key: 3, ..limits() };
+    let world = world(client, limits());
     let mut callers = JoinSet::new();
     for number in 0..2_000_u64 {
         let pool = world.pool.clone();

@@ -170,7 +170,7 @@ async fn empty_writes_send_nothing() {
 
 #[tokio::test]
 async fn a_write_waits_when_the_peer_grants_nothing() {
-    let limits = Limits::default();
+    let limits = limits();
     let most = limits.stream_window_bytes as usize;
     let (link, mut served) = connected_with(PIPE, limits).await;
     let (mut near, far) = tunnel(&link, &mut served).await;
@@ -191,7 +191,7 @@ async fn a_write_waits_when_the_peer_grants_nothing() {
 #[tokio::test]
 async fn idle_tunnels_hold_no_credit() {
     // A connection window as small as HTTP/2 allows, and streams that could each take all of it.
-    let limits = Limits { stream_window_bytes: 65_535, connection_window_bytes: 65_535, ..Limits::default() };
+    let limits = Limits { stream_window_bytes: 65_535, connection_window_bytes: 65_535, ..limits() };
     let (link, mut served) = connected_with(PIPE, limits).await;
     let mut idle = Vec::new();
     for _ in 0..50 {

@@ -6,7 +6,6 @@ mod support;
 use hbone::{
     accept::{self, Drain},
     head::Baggage,
-    limits::Limits,
     pool::{Dial, OpenError, Pool, PoolKey},
     relay::Tcp,
 };
@@ -32,7 +31,7 @@ async fn inbound(certificate: Arc<WorkloadCertificate>, app: SocketAddr) -> Sock
             tokio::spawn(async move {
                 let Ok((stream, peer)) = tls::accept(stream, config).await else { return };
                 let drain = Drain { start: CancellationToken::new(), deadline: Duration::ZERO };
-                let mut connection = accept::serve(stream, &Limits::default(), drain).await.unwrap();
+                let mut connection = accept::serve(stream, &limits(), drain).await.unwrap();
                 while let Some(request) = connection.next().await {
                     let source = peer.identity().service_account().clone();
                     tokio::spawn(async move {
@@ -89,7 +88,7 @@ async fn an_application_reaches_another_through_mutual_tls() {
     let (ours, theirs) = (ca.certificate("shop", "client"), ca.certificate("shop", "web"));
     let app = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let destination = inbound(theirs.clone(), app.local_addr().unwrap()).await;
-    let pool = Pool::new(Outbound { certificate: ours.clone() }, Limits::default());
+    let pool = Pool::new(Outbound { certificate: ours.clone() }, limits());
 
     let key = key(&ours, theirs.identity(), destination);
     let opened = soon(pool.open(&key, &head())).await.unwrap();
@@ -111,7 +110,7 @@ async fn a_peer_that_is_somebody_else_gets_no_tunnel() {
     let ca = FakeCa::new();
     let (ours, theirs) = (ca.certificate("shop", "client"), ca.certificate("shop", "web"));
     let destination = inbound(theirs, "127.0.0.1:9".parse().unwrap()).await;
-    let pool = Pool::new(Outbound { certificate: ours.clone() }, Limits::default());
+    let pool = Pool::new(Outbound { certificate: ours.clone() }, limits());
     let wrong = key(&ours, &Identity::new("cluster.local", "shop", "bank").unwrap(), destination);
     let refused = soon(pool.open(&wrong, &head())).await;
     assert!(matches!(refused.as_ref().map(|_| ()), Err(OpenError::Dial(_))), "{refused:?}");
@@ -123,7 +122,7 @@ async fn a_peer_of_another_mesh_gets_no_tunnel() {
     let stranger = FakeCa::new();
     let ours = stranger.certificate("shop", "client");
     let destination = inbound(theirs.clone(), "127.0.0.1:9".parse().unwrap()).await;
-    let pool = Pool::new(Outbound { certificate: ours.clone() }, Limits::default());
+    let pool = Pool::new(Outbound { certificate: ours.clone() }, limits());
     let refused = soon(pool.open(&key(&ours, theirs.identity(), destination), &head())).await;
     // Our own check of the peer fails first, as neither knows the other's root.
     assert!(matches!(refused.as_ref().map(|_| ()), Err(OpenError::Dial(_))), "{refused:?}");

@@ -40,6 +40,20 @@ const UNSAFE: &[&str] = &["ztunnel/src/net/", "ztunnel/src/net.rs"];
 
 /// Rooms that decide: nothing in them waits.
 const PURE: &[&str] = &[
+    "crates/hbone/src/engine/arrivals",
+    "crates/hbone/src/engine/batch",
+    "crates/hbone/src/engine/commands",
+    "crates/hbone/src/engine/core",
+    "crates/hbone/src/engine/credit",
+    "crates/hbone/src/engine/frame",
+    "crates/hbone/src/engine/heads",
+    "crates/hbone/src/engine/hpack/",
+    "crates/hbone/src/engine/message",
+    "crates/hbone/src/engine/pieces",
+    "crates/hbone/src/engine/receive",
+    "crates/hbone/src/engine/settings",
+    "crates/hbone/src/engine/stream",
+    "crates/hbone/src/engine/transmit",
     "crates/mesh/",
     "crates/pki/src/schedule",
     "crates/xds/src/client/state",

@@ -29,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "hbone_head", run: tunnels::head, seeds: tunnels::head_seeds },
     Target { name: "hbone_server", run: tunnels::server, seeds: tunnels::server_seeds },
     Target { name: "hbone_client", run: tunnels::client, seeds: tunnels::client_seeds },
+    Target { name: "hbone_engine", run: tunnels::engine, seeds: tunnels::engine_seeds },
     Target { name: "xds_response", run: configuration::response, seeds: configuration::response_seeds },
     Target { name: "xds_request", run: configuration::request, seeds: configuration::request_seeds },
     Target { name: "zds", run: node::zds, seeds: node::zds_seeds },

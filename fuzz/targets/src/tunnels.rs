@@ -4,7 +4,7 @@ use crate::text;
 use hbone::{
     accept::{self, Drain},
     head::{Authority, Baggage, ConnectHead, Forwarded, TraceParent},
-    limits::Limits,
+    limits::{Engine, Limits},
     open,
 };
 use http::Request;
@@ -49,14 +49,24 @@ pub(crate) fn head_seeds() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
+/// Ours, and the one that may stand in for it.
+const ENGINES: [Engine; 2] = [Engine::Own, Engine::H2];
+
 /// What a stranger sends to a tunnel listener once TLS is up and HTTP/2 agreed. Nothing is answered in time, and
 /// time passes by itself, so every deadline is met too.
 pub(crate) fn server(input: &[u8]) {
+    for engine in ENGINES {
+        server_of(engine, input);
+    }
+}
+
+fn server_of(engine: Engine, input: &[u8]) {
+    let limits = Limits { engine, ..Limits::default() };
     within(async {
         let (mut near, far) = tokio::io::duplex(1 << 20);
         let drain = Drain { start: CancellationToken::new(), deadline: Duration::from_secs(1) };
         let serving = async {
-            let Ok(mut connection) = accept::serve(far, &Limits::default(), drain).await else { return };
+            let Ok(mut connection) = accept::serve(far, &limits, drain).await else { return };
             let mut answer = 0;
             let mut tunnels = Vec::new();
             while let Some(request) = connection.next().await {
@@ -114,10 +124,17 @@ pub(crate) fn server_seeds() -> Vec<Vec<u8>> {
 
 /// What a server answers to us once TLS is up.
 pub(crate) fn client(input: &[u8]) {
+    for engine in ENGINES {
+        client_of(engine, input);
+    }
+}
+
+fn client_of(engine: Engine, input: &[u8]) {
+    let limits = Limits { engine, ..Limits::default() };
     within(async {
         let (near, mut far) = tokio::io::duplex(1 << 20);
         let asking = async {
-            let Ok((link, drive)) = open::begin(near, &Limits::default()).await else { return };
+            let Ok((link, drive)) = open::begin(near, &limits).await else { return };
             let head = ConnectHead::to(Authority::parse("10.0.0.1:80").expect("an authority of this target"));
             let asked = async {
                 let Ok((mut tunnel, _)) = link.tunnel(&head, Box::new(())).await else { return };
@@ -149,7 +166,7 @@ pub(crate) fn client(input: &[u8]) {
 }
 
 pub(crate) fn client_seeds() -> Vec<Vec<u8>> {
-    // The client's first ping is the library's; an answer to it ends the handshake.
+    // The client's first ping is the library's; an answer to it ends the handshake. Ours asks for none.
     let pong = frame(6, 1, 0, &[0x3b, 0x7c, 0xdb, 0x7a, 0x0b, 0x87, 0x16, 0xb4]);
     let ok = frame(1, 4, 1, b"\x88");
     let begun = |more: &[&[u8]]| {
@@ -164,6 +181,31 @@ pub(crate) fn client_seeds() -> Vec<Vec<u8>> {
         begun(&[&frame(7, 0, 0, &[0; 8])]),
         begun(&[&frame(4, 0, 0, &[0, 3, 0, 0, 0, 0]), &frame(5, 4, 1, &[0, 0, 0, 2])]),
         b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+    ]
+}
+
+/// What is done to one connection of our engine: by its peer, and by those who use it.
+pub(crate) fn engine(input: &[u8]) {
+    hbone::trial(input);
+}
+
+pub(crate) fn engine_seeds() -> Vec<Vec<u8>> {
+    // So many bytes of the peer's, in the trial's way of saying so.
+    let come = |bytes: &[u8]| -> Vec<u8> {
+        bytes.chunks(128).flat_map(|chunk| [&[chunk.len() as u8 - 1], chunk].concat()).collect()
+    };
+    let server = |acts: &[&[u8]]| [&[0], acts.concat().as_slice()].concat();
+    let client = |acts: &[&[u8]]| [&[1], acts.concat().as_slice()].concat();
+    let open = come(&[&frame(1, 4, 1, CONNECT)[..], &frame(1, 4, 3, CONNECT)].concat());
+    let talk = come(&[&frame(0, 0, 1, &[7; 60])[..], &frame(0, 1, 3, b"bye")].concat());
+    let windows = come(&frame(4, 0, 0, &[0, 4, 0, 0, 0, 9, 0, 5, 0, 0, 0x40, 0]));
+    let answered = come(&[&frame(1, 4, 1, b"\x88")[..], &frame(0, 0, 1, b"hello")].concat());
+    vec![
+        server(&[&open, &talk, &[0x92, 0x82, 0x8a, 0x9d, 0x87, 0x95]]),
+        server(&[&open, &[0x82, 0xdd], &windows, &[0xdd, 0x83], &come(&frame(6, 1, 0, b"farewell"))]),
+        server(&[&come(SETTINGS_ACK), &open, &come(&frame(3, 0, 1, &8_u32.to_be_bytes())), &[0x82, 0x82, 0x80]]),
+        client(&[&[0x81, 0x81], &answered, &[0x88, 0x8a, 0xdd, 0x86, 0x85]]),
+        client(&[&[0x81], &come(&frame(7, 0, 0, &[0; 8])), &[0x81, 0x89, 0x85]]),
     ]
 }
 

@@ -102,7 +102,7 @@ macro_rules! smoke {
 }
 
 smoke! {
-    hbone_head hbone_server hbone_client xds_response xds_request zds socks5 local_state cni dns_query dns_answer resolv_conf
+    hbone_head hbone_server hbone_client hbone_engine xds_response xds_request zds socks5 local_state cni dns_query dns_answer resolv_conf
     certificate_chain certificate_request token identity objects
     request_target request_head request_token first_bytes key_set expression
 }

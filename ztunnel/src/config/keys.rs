@@ -201,6 +201,12 @@ pub(super) const STREAM_WINDOW: Key<u32> =
 pub(super) const CONNECTION_WINDOW: Key<u32> =
     Key::new("HTTP2_CONNECTION_WINDOW_SIZE", "16777216", "bytes", "The same for all tunnels of a connection.");
 pub(super) const FRAME_SIZE: Key<u32> = Key::new("HTTP2_FRAME_SIZE", "1048576", "bytes", "Largest frame of a tunnel.");
+pub(super) const HTTP2_LIBRARY: Key<bool> = Key::new(
+    "HTTP2_LIBRARY_ENABLED",
+    "false",
+    "true or false",
+    "Tunnels speak HTTP/2 by the library h2 instead of our own engine, should that have a fault.",
+);
 pub(super) const POOL_STREAMS: Key<usize> =
     Key::new("POOL_MAX_STREAMS_PER_CONNECTION", "100", "number", "Tunnels in one connection.");
 pub(super) const POOL_IDLE: Key<Duration> =
@@ -285,6 +291,7 @@ pub fn keys() -> Vec<Row> {
         STREAM_WINDOW.row,
         CONNECTION_WINDOW.row,
         FRAME_SIZE.row,
+        HTTP2_LIBRARY.row,
         POOL_STREAMS.row,
         POOL_IDLE.row,
         DNS_CAPTURE.row,

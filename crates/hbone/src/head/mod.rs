@@ -19,7 +19,7 @@ use mesh::Str;
 
 /// Header that carries the sender's network through a gateway.
 pub const FORWARDED_NETWORK: &str = "x-forwarded-network";
-const BAGGAGE: &str = "baggage";
+pub(crate) const BAGGAGE: &str = "baggage";
 const FORWARDED: &str = "forwarded";
 const TRACEPARENT: &str = "traceparent";
 
@@ -63,22 +63,32 @@ impl ConnectHead {
 
     /// Reads the head of a request.
     pub fn parse(request: &Parts) -> Result<Self, BadConnect> {
-        if request.method != Method::CONNECT {
-            return Err(BadConnect::Method(request.method.clone()));
-        }
-        if request.uri.scheme().is_some()
+        let extended = request.uri.scheme().is_some()
             || request.uri.path_and_query().is_some()
-            || request.extensions.get::<h2::ext::Protocol>().is_some()
-        {
+            || request.extensions.get::<h2::ext::Protocol>().is_some();
+        let authority = request.uri.authority().map(|authority| authority.as_str());
+        Self::read(request.method.clone(), extended, authority, &request.headers)
+    }
+
+    /// Reads a head from its parts.
+    pub(crate) fn read(
+        method: Method,
+        extended: bool,
+        authority: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<Self, BadConnect> {
+        if method != Method::CONNECT {
+            return Err(BadConnect::Method(method));
+        }
+        if extended {
             return Err(BadConnect::Extended);
         }
-        let authority = request.uri.authority().ok_or(BadConnect::NoAuthority)?;
         Ok(Self {
-            authority: Authority::parse(authority.as_str())?,
-            baggage: Baggage::from_headers(&request.headers),
-            forwarded: first(&request.headers, FORWARDED).and_then(Forwarded::parse),
-            traceparent: first(&request.headers, TRACEPARENT).and_then(TraceParent::parse),
-            forwarded_network: first(&request.headers, FORWARDED_NETWORK).and_then(network),
+            authority: Authority::parse(authority.ok_or(BadConnect::NoAuthority)?)?,
+            baggage: Baggage::from_headers(headers),
+            forwarded: first(headers, FORWARDED).and_then(Forwarded::parse),
+            traceparent: first(headers, TRACEPARENT).and_then(TraceParent::parse),
+            forwarded_network: first(headers, FORWARDED_NETWORK).and_then(network),
         })
     }
 
@@ -90,11 +100,21 @@ impl ConnectHead {
         target.authority = Some(self.authority.to_http());
         *request.uri_mut() = Uri::from_parts(target).expect("an authority alone is a URI");
         let headers = request.headers_mut();
-        self.baggage.insert(headers);
-        put(headers, FORWARDED, self.forwarded.as_ref().and_then(Forwarded::print));
-        put(headers, TRACEPARENT, self.traceparent.map(|trace| trace.to_string()));
-        put(headers, FORWARDED_NETWORK, self.forwarded_network.as_deref().map(str::to_owned));
+        self.each_field(|name, value| drop(headers.insert(name, value)));
         request
+    }
+
+    /// Hands over the fields that say this, but for the target: those that a header can carry.
+    pub(crate) fn each_field(&self, mut field: impl FnMut(&'static str, HeaderValue)) {
+        let mut put = |name, value: Option<String>| {
+            if let Some(value) = value.and_then(|text| HeaderValue::try_from(text).ok()) {
+                field(name, value);
+            }
+        };
+        put(BAGGAGE, self.baggage.print());
+        put(FORWARDED, self.forwarded.as_ref().and_then(Forwarded::print));
+        put(TRACEPARENT, self.traceparent.map(|trace| trace.to_string()));
+        put(FORWARDED_NETWORK, self.forwarded_network.as_deref().map(str::to_owned));
     }
 }
 

@@ -11,7 +11,7 @@
 use hbone::{
     accept::{self, ConnectionEnd, Drain, Request},
     head::{Authority, ConnectHead},
-    limits::Limits,
+    limits::{Engine, Limits},
     open::{self, Link},
     relay::{Meter, RelayEnd, Tcp, Wire, relay},
     stream::Tunnel,
@@ -31,6 +31,13 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Waits for what a test is about, but not for ever.
 pub async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("the test waited in vain")
+}
+
+/// The usual limits, with the engine that this test is about: the same tests run over both, and the
+/// programs that run them over `h2` are called so.
+pub fn limits() -> Limits {
+    let engine = if env!("CARGO_CRATE_NAME").ends_with("over_h2") { Engine::H2 } else { Engine::Own };
+    Limits { engine, ..Limits::default() }
 }
 
 pub fn head() -> ConnectHead {
@@ -82,7 +89,7 @@ where
 
 /// Both ends over a pipe of this many bytes.
 pub async fn connected(pipe_bytes: usize) -> (Link, Served) {
-    connected_with(pipe_bytes, Limits::default()).await
+    connected_with(pipe_bytes, limits()).await
 }
 
 pub async fn connected_with(pipe_bytes: usize, limits: Limits) -> (Link, Served) {
