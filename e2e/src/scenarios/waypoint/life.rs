@@ -82,7 +82,7 @@ fn spread(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     scale(stage, 3)?;
     let pods = waypoints(stage)?;
     let before: Vec<f64> = pods.iter().map(|pod| answered(stage, pod)).collect::<Result<_>>()?;
-    let load = ["requests", "http://store.mall/", "--rate", "400", "--seconds", "40", "--connections", "8"];
+    let load = ["requests", "http://store.mall/", "--rate", "800", "--seconds", "20", "--connections", "8"];
     let report: requests::Report = stage.app(CLIENT, &load)?.report()?;
     ensure!(report.status(200) == report.due, "{report:?}");
     let after: Vec<f64> = pods.iter().map(|pod| answered(stage, pod)).collect::<Result<_>>()?;
