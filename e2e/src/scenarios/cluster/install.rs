@@ -138,7 +138,8 @@ fn left(before: &BTreeSet<String>, after: &BTreeSet<String>) -> Vec<String> {
 
 /// What an installed mesh has on the nodes: CNI configuration and plugin, rules, taints.
 fn nodes(cluster: &Cluster) -> Result<Vec<String>> {
-    let look = "ls /opt/cni/bin /var/run/ztunnel /var/run/istio-cni 2>/dev/null; cat /etc/cni/net.d/*; \
+    // Empty folders that the kubelet has made for a pod's mounts are left by it.
+    let look = "find /opt/cni/bin /var/run/ztunnel /var/run/istio-cni ! -type d 2>/dev/null; cat /etc/cni/net.d/*; \
                 nft list tables 2>/dev/null | grep -v -e ' filter$' -e ' nat$' -e ' mangle$' -e kube; ip rule";
     let mut found = Vec::new();
     for node in [cluster.control_plane()].into_iter().chain(cluster.workers()) {
