@@ -13,11 +13,9 @@ use chassis::run::{Process, Workers};
 use chassis::task;
 use hbone::head::Baggage;
 use hbone::limits::Limits;
-use mesh::route::http::{Action, HeaderEdit, HttpMatch, Precedence};
-use mesh::route::text::PathMatch;
-use mesh::route::{Backend, Compiled, CompiledGateway, Destination, GatewayRules, HttpRoute, HttpRule, ServiceRules};
+use mesh::route::{Compiled, CompiledGateway, GatewayRules, ServiceRules};
 use mesh::service::{AppProtocol, ServiceKey};
-use mesh::{Change, Identity, Str, fixture};
+use mesh::{Change, Identity, fixture};
 use pki::SystemClock;
 use pki::cache::CertificateCache;
 use std::net::{IpAddr, SocketAddr};
@@ -142,37 +140,11 @@ fn mesh_of(asked: &Wanted) -> anyhow::Result<Vec<Change>> {
     }
     let service: ServiceKey = "shop/web.shop.svc.cluster.local".parse()?;
     let mut rules = ServiceRules::of(service.clone());
-    rules.http = (0..asked.routes).map(|n| route(&service, n, asked.routes)).collect();
+    rules.http = fixture::routes(&service, asked.routes);
     changes.push(Change::ServiceRules(Arc::new(Compiled::new(rules)?)));
     let gateway = GatewayRules::of("shop".into(), "wp".into());
     changes.push(Change::GatewayRules(Arc::new(CompiledGateway::new(gateway)?)));
     Ok(changes)
-}
-
-/// The last asks for the shortest prefix, which all others stand before.
-fn route(service: &ServiceKey, n: usize, of: usize) -> HttpRoute {
-    let path = if n + 1 == of { "/".to_owned() } else { format!("/team-{}/service-{n}/v1", n % 50) };
-    let forward = Backend {
-        destination: Destination::Service { service: service.clone(), port: 80, subset: None },
-        weight: 1,
-        request_headers: HeaderEdit::default(),
-        response_headers: HeaderEdit::default(),
-    };
-    let rule = HttpRule {
-        name: "0".into(),
-        matches: vec![HttpMatch { path: Some(PathMatch::PathPrefix(path.into())), ..HttpMatch::default() }],
-        action: Action::Forward(vec![forward]),
-        ..HttpRule::default()
-    };
-    let name: Str = format!("HTTPRoute/shop/route-{n}").into();
-    HttpRoute {
-        name,
-        created: None,
-        ports: Vec::new(),
-        callers: None,
-        precedence: Precedence::Specific,
-        rules: vec![rule],
-    }
 }
 
 /// Each connection is served as if it had come through a tunnel to the service.

@@ -33,6 +33,11 @@ mod parse;
 use crate::{
     Change, Policy, Service, ServiceKey, Str, View, Workload,
     policy::{Action, Clause, Match, PolicyScope, Rule},
+    route::{
+        self, Backend, Destination, HttpRoute, HttpRule,
+        http::{HeaderEdit, HttpMatch, Precedence},
+        text::PathMatch,
+    },
     workload::{ApplicationTunnel, Health, Protocol},
 };
 use parse::{Line, vip_or_range};
@@ -58,6 +63,36 @@ pub fn changes(text: &str) -> Vec<Change> {
         }
     }
     mesh.changes()
+}
+
+/// So many routes of a service, to port 80 of it. Each asks for a path that no other has, but for the last, which takes all
+/// and which, having the shortest prefix, all others stand before.
+pub fn routes(service: &ServiceKey, count: usize) -> Vec<HttpRoute> {
+    (0..count).map(|n| route(service, n, count)).collect()
+}
+
+fn route(service: &ServiceKey, n: usize, of: usize) -> HttpRoute {
+    let path = if n + 1 == of { "/".to_owned() } else { format!("/team-{}/service-{n}/v1", n % 50) };
+    let forward = Backend {
+        destination: Destination::Service { service: service.clone(), port: 80, subset: None },
+        weight: 1,
+        request_headers: HeaderEdit::default(),
+        response_headers: HeaderEdit::default(),
+    };
+    let rule = HttpRule {
+        name: "0".into(),
+        matches: vec![HttpMatch { path: Some(PathMatch::PathPrefix(path.into())), ..HttpMatch::default() }],
+        action: route::http::Action::Forward(vec![forward]),
+        ..HttpRule::default()
+    };
+    HttpRoute {
+        name: format!("HTTPRoute/shop/route-{n}").into(),
+        created: None,
+        ports: Vec::new(),
+        callers: None,
+        precedence: Precedence::Specific,
+        rules: vec![rule],
+    }
 }
 
 #[derive(Default)]

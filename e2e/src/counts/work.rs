@@ -13,11 +13,7 @@ use mesh::{
     authz::{self, Attributes},
     balance::{self, Hints},
     fixture,
-    route::{
-        Backend, Compiled, Destination, Head, HttpRoute, HttpRule, ServiceRules,
-        http::{Action, HeaderEdit, HttpMatch, Precedence},
-        text::PathMatch,
-    },
+    route::{Compiled, Head, ServiceRules},
 };
 use std::{fmt::Write, hint::black_box, net::IpAddr, sync::Arc, time::Duration};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -106,7 +102,7 @@ fn route() -> Box<dyn FnMut()> {
     const ROUTES: usize = 5000;
     let service: ServiceKey = "shop/web.shop.svc.cluster.local".parse().expect("a usable name");
     let mut rules = ServiceRules::of(service.clone());
-    rules.http = (0..ROUTES).map(|n| one_route(&service, n, ROUTES)).collect();
+    rules.http = fixture::routes(&service, ROUTES);
     let rules = Compiled::new(rules).expect("usable rules");
     let (source, headers) = (caller(), http::HeaderMap::new());
     Box::new(move || {
@@ -125,30 +121,6 @@ fn route() -> Box<dyn FnMut()> {
         };
         black_box(rules.select(&head));
     })
-}
-
-fn one_route(service: &ServiceKey, n: usize, of: usize) -> HttpRoute {
-    let path = if n + 1 == of { "/".to_owned() } else { format!("/team-{}/service-{n}/v1", n % 50) };
-    let forward = Backend {
-        destination: Destination::Service { service: service.clone(), port: 80, subset: None },
-        weight: 1,
-        request_headers: HeaderEdit::default(),
-        response_headers: HeaderEdit::default(),
-    };
-    let rule = HttpRule {
-        name: "0".into(),
-        matches: vec![HttpMatch { path: Some(PathMatch::PathPrefix(path.into())), ..HttpMatch::default() }],
-        action: Action::Forward(vec![forward]),
-        ..HttpRule::default()
-    };
-    HttpRoute {
-        name: format!("HTTPRoute/shop/route-{n}").into(),
-        created: None,
-        ports: Vec::new(),
-        callers: None,
-        precedence: Precedence::Specific,
-        rules: vec![rule],
-    }
 }
 
 fn pick() -> Box<dyn FnMut()> {

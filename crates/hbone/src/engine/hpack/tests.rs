@@ -25,41 +25,39 @@ fn check(blocks: &[(&str, &[(&str, &str)])]) {
     }
 }
 
-#[test]
-fn the_examples_of_the_rfc_without_huffman() {
-    // RFC 7541, C.3
-    let first: &[_] = &[(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "www.example.com")];
-    let second = [first, &[("cache-control", "no-cache")]].concat();
-    let third: &[_] = &[
+/// The three requests of its examples, which are the same in both codings.
+fn requests_of_the_rfc() -> [Vec<(&'static str, &'static str)>; 3] {
+    let first = vec![(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "www.example.com")];
+    let second = [&first[..], &[("cache-control", "no-cache")]].concat();
+    let third = vec![
         (":method", "GET"),
         (":scheme", "https"),
         (":path", "/index.html"),
         (":authority", "www.example.com"),
         ("custom-key", "custom-value"),
     ];
+    [first, second, third]
+}
+
+#[test]
+fn the_examples_of_the_rfc_without_huffman() {
+    // RFC 7541, C.3
+    let [first, second, third] = requests_of_the_rfc();
     check(&[
-        ("8286 8441 0f77 7777 2e65 7861 6d70 6c65 2e63 6f6d", first),
+        ("8286 8441 0f77 7777 2e65 7861 6d70 6c65 2e63 6f6d", &first),
         ("8286 84be 5808 6e6f 2d63 6163 6865", &second),
-        ("8287 85bf 400a 6375 7374 6f6d 2d6b 6579 0c63 7573 746f 6d2d 7661 6c75 65", third),
+        ("8287 85bf 400a 6375 7374 6f6d 2d6b 6579 0c63 7573 746f 6d2d 7661 6c75 65", &third),
     ]);
 }
 
 #[test]
 fn the_examples_of_the_rfc_with_huffman() {
     // RFC 7541, C.4
-    let first: &[_] = &[(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "www.example.com")];
-    let second = [first, &[("cache-control", "no-cache")]].concat();
-    let third: &[_] = &[
-        (":method", "GET"),
-        (":scheme", "https"),
-        (":path", "/index.html"),
-        (":authority", "www.example.com"),
-        ("custom-key", "custom-value"),
-    ];
+    let [first, second, third] = requests_of_the_rfc();
     check(&[
-        ("8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff", first),
+        ("8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff", &first),
         ("8286 84be 5886 a8eb 1064 9cbf", &second),
-        ("8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf", third),
+        ("8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf", &third),
     ]);
 }
 
