@@ -4,6 +4,8 @@
 //! listener is one of a group (`SO_REUSEPORT`), so that the next proxy process can open its own
 //! before this one closes. IPv4 and IPv6 have a listener each: no address is ever in two spellings.
 
+mod ports;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
@@ -15,10 +17,14 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
+use self::ports::Ports;
 use super::netns::Netns;
 
 /// Connections that may wait to be accepted: what the kernel allows by default (`somaxconn`), and it cuts more down.
 const BACKLOG: i32 = 4096;
+
+/// Ports of our choice that are tried before the kernel chooses: enough unless most of them are in use.
+const PORTS_TRIED: usize = 4;
 
 /// What every socket of ours has in common.
 #[derive(Clone, Debug)]
@@ -51,12 +57,14 @@ pub struct Keepalive {
 pub struct Sockets {
     netns: Option<Arc<Netns>>,
     options: Options,
+    ports: Ports,
 }
 
 impl Sockets {
     /// Sockets inside `netns`; without one, where the process is.
     pub fn new(netns: Option<Arc<Netns>>, options: Options) -> Self {
-        Self { netns, options }
+        let ports = Ports::of(netns.as_deref());
+        Self { netns, options, ports }
     }
 
     /// Listens on a port of every address: a listener a family, IPv4 first, IPv6 where there is any.
@@ -115,13 +123,31 @@ impl Sockets {
     /// Connects to `target` in the name of somebody else, whose address this is. It needs the right
     /// to be transparent, see [`Self::can_be_transparent`].
     pub async fn connect_as(&self, source: IpAddr, target: SocketAddr) -> io::Result<TcpStream> {
-        let socket = self.inside(|| {
-            let socket = self.socket(Domain::for_address(target), Type::STREAM)?;
-            set_transparent(&socket, target.is_ipv4())?;
-            bind_address(&socket, source)?;
-            Ok(socket)
-        })?;
-        self.finish(socket, target).await
+        let open = |port| {
+            self.inside(|| {
+                let socket = self.socket(Domain::for_address(target), Type::STREAM)?;
+                set_transparent(&socket, target.is_ipv4())?;
+                match port {
+                    Some(port) => {
+                        socket.set_reuse_address(true)?;
+                        socket.bind(&SocketAddr::new(source, port).into())?;
+                    }
+                    None => bind_address(&socket, source)?,
+                }
+                Ok(socket)
+            })
+        };
+        for _ in 0..PORTS_TRIED {
+            let connected = match open(Some(self.ports.apart(rand::random()))) {
+                Ok(socket) => self.finish(socket, target).await,
+                Err(error) => Err(error),
+            };
+            match connected {
+                Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => {}
+                result => return result,
+            }
+        }
+        self.finish(open(None)?, target).await
     }
 
     /// Whether connections may be made in the name of others here.

@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
 mod agent;
+mod crowd;
 mod nat;
 mod redirect;
 mod world;
@@ -21,7 +22,7 @@ type Case = (&'static str, fn());
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let cases: Vec<Case> = [world::CASES, redirect::CASES, nat::CASES, &agent::cases()].concat();
+    let cases: Vec<Case> = [world::CASES, redirect::CASES, crowd::CASES, nat::CASES, &agent::cases()].concat();
     if std::env::args().any(|arg| arg == "--list") {
         cases.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

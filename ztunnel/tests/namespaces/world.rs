@@ -107,7 +107,7 @@ pub(crate) fn serve(netns: &Netns, address: SocketAddr, word: &'static str) {
 }
 
 /// Where a connection was meant to go, if it was led elsewhere.
-fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
+pub(crate) fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
     if stream.local_addr().ok()?.is_ipv4() {
         let raw = getsockopt(stream, OriginalDst).ok()?;
         let ip = u32::from_be(raw.sin_addr.s_addr).to_be_bytes();

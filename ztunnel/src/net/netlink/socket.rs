@@ -44,6 +44,8 @@ pub(in crate::net) enum Family {
     Route,
     /// Firewall rules.
     Netfilter,
+    /// Sockets.
+    SocketDiagnosis,
 }
 
 /// A netlink socket of one namespace.
@@ -60,6 +62,7 @@ impl Socket {
             let protocol = match family {
                 Family::Route => SockProtocol::NetlinkRoute,
                 Family::Netfilter => SockProtocol::NetlinkNetFilter,
+                Family::SocketDiagnosis => SockProtocol::NetlinkSockDiag,
             };
             let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
             bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
@@ -161,7 +164,10 @@ impl Socket {
                         0 => {}
                         code => return Err(io::Error::from_raw_os_error(-code)),
                     },
-                    KIND_DONE if header.sequence == last => return Ok((found, interrupted)),
+                    KIND_DONE if header.sequence == last => match ended(content) {
+                        0.. => return Ok((found, interrupted)),
+                        code => return Err(io::Error::from_raw_os_error(-code)),
+                    },
                     _ if header.sequence == last => found.push((header.kind, content.to_vec())),
                     _ => {}
                 }
@@ -189,6 +195,11 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
         bytes = bytes.get(aligned(len)..).unwrap_or_default();
         Some((header, content))
     })
+}
+
+/// What a listing ended with: less than nothing is an error, no word is none.
+fn ended(content: &[u8]) -> i32 {
+    if content.is_empty() { 0 } else { code(content) }
 }
 
 /// The error number in an answer; a malformed one counts as an error.
