@@ -93,9 +93,9 @@ const CONNECTION_WINDOW: Key<u32> =
     Key::new("HTTP2_CONNECTION_WINDOW_SIZE", "16777216", "bytes", "The same for all tunnels of a connection.");
 const HTTP2_LIBRARY: Key<bool> = Key::new(
     "HTTP2_LIBRARY_ENABLED",
-    "true",
+    "false",
     "true or false",
-    "Tunnels speak HTTP/2 by the library h2; with `false` by our own engine, which is on trial.",
+    "Tunnels speak HTTP/2 by the library h2 instead of our own engine, should that have a fault.",
 );
 const POOL_STREAMS: Key<usize> =
     Key::new("POOL_MAX_STREAMS_PER_CONNECTION", "100", "number", "Tunnels in one connection to a node.");

@@ -203,9 +203,9 @@ pub(super) const CONNECTION_WINDOW: Key<u32> =
 pub(super) const FRAME_SIZE: Key<u32> = Key::new("HTTP2_FRAME_SIZE", "1048576", "bytes", "Largest frame of a tunnel.");
 pub(super) const HTTP2_LIBRARY: Key<bool> = Key::new(
     "HTTP2_LIBRARY_ENABLED",
-    "true",
+    "false",
     "true or false",
-    "Tunnels speak HTTP/2 by the library h2; with `false` by our own engine, which is on trial.",
+    "Tunnels speak HTTP/2 by the library h2 instead of our own engine, should that have a fault.",
 );
 pub(super) const POOL_STREAMS: Key<usize> =
     Key::new("POOL_MAX_STREAMS_PER_CONNECTION", "100", "number", "Tunnels in one connection.");
