@@ -7,9 +7,13 @@ use std::time::Duration;
 /// that just started is known within the time of one push.
 pub const WORKLOAD_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long what is open in a pod may go on when the pod leaves the mesh and lives on. It is no setting, for the node
-/// agent counts on it: a second later it takes the rules away, without which such a connection hangs.
+/// How long what is open in a pod may go on when the pod leaves the mesh, if the node agent does not say. It is no setting,
+/// for the agent counts on it: a second later it takes the rules away, without which such a connection hangs.
 pub const POD_LEAVES: Duration = Duration::from_secs(5);
+
+/// The same for a pod that lives on, and what the agent says of one: a kept connection that is broken off may have a
+/// request on its way that fails. Whoever keeps one for longer has it ended.
+pub const POD_LEAVES_ALIVE: Duration = Duration::from_secs(600);
 
 /// How long a TCP connect may take: Istio's number.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);

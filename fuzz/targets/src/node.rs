@@ -72,7 +72,7 @@ pub(crate) fn zds(input: &[u8]) {
         let borrowed = match &request {
             Request::Add(pod, netns) => Request::Add(pod.clone(), netns.as_fd()),
             Request::Keep(uid) => Request::Keep(uid.clone()),
-            Request::Del(uid) => Request::Del(uid.clone()),
+            Request::Del(uid, patience) => Request::Del(uid.clone(), *patience),
             Request::SnapshotSent => Request::SnapshotSent,
         };
         // What was longer than a message may be, which only a fuzzer reads, is not written again.
@@ -87,7 +87,7 @@ fn said(request: &Request) -> String {
     match request {
         Request::Add(pod, _) => format!("add {pod:?}"),
         Request::Keep(uid) => format!("keep {uid}"),
-        Request::Del(uid) => format!("delete {uid}"),
+        Request::Del(uid, patience) => format!("delete {uid} {patience:?}"),
         Request::SnapshotSent => "snapshot sent".into(),
     }
 }
@@ -104,7 +104,7 @@ pub(crate) fn zds_seeds() -> Vec<Vec<u8>> {
     let requests = [
         Request::Add(pod.clone(), netns.as_fd()),
         Request::Keep(pod.uid.clone()),
-        Request::Del(pod.uid),
+        Request::Del(pod.uid, Some(std::time::Duration::from_secs(600))),
         Request::SnapshotSent,
     ];
     let mut seeds: Vec<_> =

@@ -66,7 +66,7 @@ impl Book {
                 if left && self.searches && !self.missing.contains(pod.given_uid()) {
                     return Verdict::Miss(pod.given_uid().to_owned());
                 }
-                Verdict::Want(Want::Out { netns })
+                Verdict::Want(Want::Out { netns, hurry: self.closing })
             }
         }
     }
@@ -194,14 +194,26 @@ mod tests {
     fn a_pod_that_left_while_nobody_looked_is_looked_for_before_it_is_let_alone() {
         let mut book = book("10.0.0.1");
         book.namespaces.clear();
-        assert_eq!(book.verdict(&web(), false), Verdict::Want(Want::Out { netns: None }), "it never was in");
+        assert_eq!(
+            book.verdict(&web(), false),
+            Verdict::Want(Want::Out { netns: None, hurry: false }),
+            "it never was in"
+        );
         annotate(&mut book, "enabled");
         assert_eq!(book.verdict(&web(), false), Verdict::Miss("u".into()));
-        assert_eq!(book.verdict(&web(), true), Verdict::Want(Want::Out { netns: None }), "its namespace is held");
+        assert_eq!(
+            book.verdict(&web(), true),
+            Verdict::Want(Want::Out { netns: None, hurry: false }),
+            "its namespace is held"
+        );
         book.missing.insert("u".into());
-        assert_eq!(book.verdict(&web(), false), Verdict::Want(Want::Out { netns: None }), "nothing runs in it");
+        assert_eq!(
+            book.verdict(&web(), false),
+            Verdict::Want(Want::Out { netns: None, hurry: false }),
+            "nothing runs in it"
+        );
         book.found.insert("u".into(), Place::from("/found"));
-        let out = Want::Out { netns: Some(Place::from("/found")) };
+        let out = Want::Out { netns: Some(Place::from("/found")), hurry: false };
         assert_eq!(book.verdict(&web(), false), Verdict::Want(out));
     }
 
@@ -211,7 +223,10 @@ mod tests {
         announce(&mut book, "10.0.0.1");
         assert_eq!(book.probed().into_iter().collect::<Vec<_>>(), ips("10.0.0.1"));
         book.closing = true;
-        assert_eq!(book.verdict(&web(), true), Verdict::Want(Want::Out { netns: Some(Place::from("/n")) }));
+        assert_eq!(
+            book.verdict(&web(), true),
+            Verdict::Want(Want::Out { netns: Some(Place::from("/n")), hurry: true })
+        );
         assert!(book.probed().is_empty());
     }
 

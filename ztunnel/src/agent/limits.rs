@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::limits::POD_LEAVES;
+use crate::limits::{POD_LEAVES, POD_LEAVES_ALIVE};
 
 /// How long the proxy may take to read a message, and again to answer it: the number of the
 /// protocol. Making a pod's sockets takes it milliseconds.
@@ -24,10 +24,16 @@ pub const RETRY_MIN: Duration = Duration::from_millis(5);
 /// See [`RETRY_MIN`]. The proxy's return ends the wait early.
 pub const RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// How long what was open in a pod that leaves has to end before its rules go: the proxy breaks it
-/// off after [`POD_LEAVES`], and has one second more to say so. What is longer hangs from then on, so the
-/// bound is one of patience, not of safety.
+/// How long what was open in a pod has to end when the mesh is being removed, before the rules go: the proxy breaks it off
+/// after [`POD_LEAVES`], and has one second more to say so. What is longer hangs from then on, so the bound is one of
+/// patience, not of safety.
 pub const LET_GO: Duration = POD_LEAVES.saturating_add(Duration::from_secs(1));
+
+/// The same for a pod that leaves and lives on.
+pub const LET_GO_ALIVE: Duration = POD_LEAVES_ALIVE.saturating_add(Duration::from_secs(1));
+
+/// How often it is looked whether all of that has ended already.
+pub const LET_GO_LOOK: Duration = Duration::from_secs(1);
 
 /// How often a pod's rules are looked at although nobody said that they changed.
 pub const HEAL_INTERVAL: Duration = Duration::from_secs(30);

@@ -94,7 +94,7 @@ pub async fn keep(
                     keeper.standing(&wanted);
                     standing.send_replace(Standing::Leaving);
                     tokio::select! {
-                        () = keeper.let_end() => {}
+                        () = keeper.let_end(&wanted) => {}
                         changed = want.changed() => if changed.is_err() { return } else { continue },
                     }
                 }

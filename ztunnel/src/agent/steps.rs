@@ -38,6 +38,8 @@ pub enum Want {
     Out {
         /// Where its namespace is, should something of an earlier agent be left there.
         netns: Option<Place>,
+        /// The mesh is being removed: what is open has only seconds to end.
+        hurry: bool,
     },
     /// It is no more. Its rules stay: whatever still runs in there gets nowhere.
     Gone,

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chassis::task;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -113,14 +114,15 @@ impl Proxies {
         self.lock().roster.entry(uid.to_owned()).or_insert(Entry::Keep);
     }
 
-    /// Has all proxies let go of a pod. When this returns they have, or are gone.
-    pub async fn withdraw(&self, uid: &str) -> Result<(), ProposeError> {
+    /// Has all proxies let go of a pod, and what is open in it go on for so long, or for the proxies' own time. When this
+    /// returns they have, or are gone.
+    pub async fn withdraw(&self, uid: &str, patience: Option<Duration>) -> Result<(), ProposeError> {
         let all: Vec<_> = {
             let mut shared = self.lock();
             shared.roster.remove(uid);
             shared.connections.iter().map(|(_, acts)| acts.clone()).collect()
         };
-        let asked = all.iter().map(|acts| ask(acts, Request::Del(uid.into())));
+        let asked = all.iter().map(|acts| ask(acts, Request::Del(uid.into(), patience)));
         for answer in futures_util::future::join_all(asked).await {
             match answer {
                 // A proxy that is gone will not hear of the pod when it returns.
@@ -248,7 +250,7 @@ async fn exchange(
     let borrowed = match request {
         Request::Add(pod, netns) => Request::Add(pod.clone(), netns.as_fd()),
         Request::Keep(uid) => Request::Keep(uid.clone()),
-        Request::Del(uid) => Request::Del(uid.clone()),
+        Request::Del(uid, patience) => Request::Del(uid.clone(), *patience),
         Request::SnapshotSent => Request::SnapshotSent,
     };
     let (bytes, descriptor) = match protocol::encode_request(&borrowed) {

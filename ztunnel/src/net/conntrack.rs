@@ -47,6 +47,12 @@ pub fn adopt(netns: &Netns) -> io::Result<usize> {
     Ok(adopted)
 }
 
+/// How many TCP connections are open that were led elsewhere.
+pub fn led(netns: &Netns) -> io::Result<usize> {
+    let listed = Socket::open(netns, Family::Netfilter)?.dump(Message::new(LIST, 0, &EVERY_FAMILY))?;
+    Ok(listed.iter().filter_map(|(_, answer)| Entry::read(answer)).filter(|entry| entry.led && entry.open).count())
+}
+
 /// Forgets the TCP connections that go their own way, those of the proxy too, and are not open any more. How many there were.
 pub fn prune(netns: &Netns) -> io::Result<usize> {
     let socket = Socket::open(netns, Family::Netfilter)?;

@@ -14,14 +14,15 @@ use chassis::run::Process;
 use chassis::task;
 use mesh::Str;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::listeners::{Listening, Opener};
 use super::protocol::{Pod, Request};
 use super::session::{ProxyEnd, SessionError};
 use super::state::{Added, Broken, Deleted, State};
-use crate::limits::{AGENT_BACKOFF, POD_LEAVES, START_AGAIN};
+use crate::limits::{AGENT_BACKOFF, LAST_WORDS, POD_LEAVES, POD_LEAVES_ALIVE, START_AGAIN};
 use crate::net::netns::{Netns, NetnsId};
 use crate::report::NodeMetrics;
 
@@ -42,6 +43,8 @@ pub struct Client {
     failing: HashMap<Str, (Pod, Arc<Netns>)>,
     try_again: Option<Instant>,
     draining: TaskTracker,
+    /// The process ends: what drains still has only as long as that.
+    hurry: CancellationToken,
     next_worker: usize,
     pending: Pending,
 }
@@ -91,6 +94,7 @@ impl Client {
             failing: HashMap::new(),
             try_again: None,
             draining: TaskTracker::new(),
+            hurry: CancellationToken::new(),
             next_worker: 0,
             pending: Pending::default(),
         }
@@ -179,9 +183,10 @@ impl Client {
         match request {
             Request::Add(pod, netns) => Ok(self.add(pod, netns).await),
             Request::Keep(uid) => Ok(Ok(self.state.keep(&uid)?)),
-            Request::Del(uid) => {
+            Request::Del(uid, patience) => {
                 if self.state.delete(&uid) == Deleted::Now {
-                    self.stop(&uid, Some(self.opener.grace.min(POD_LEAVES)));
+                    let grace = patience.unwrap_or_else(|| self.opener.grace.min(POD_LEAVES));
+                    self.stop(&uid, Some(grace.min(POD_LEAVES_ALIVE)));
                 }
                 Ok(Ok(()))
             }
@@ -248,7 +253,11 @@ impl Client {
         tracing::info!(pod = &*pod.pod.name, namespace = &*pod.pod.namespace, uid, "pod is no longer served");
         match grace {
             Some(grace) => {
-                let drain = self.draining.track_future(listening.drain(grace));
+                let (hurry, process) = (self.hurry.clone(), self.opener.grace);
+                let drain = self.draining.track_future(listening.drain_until(grace, async move {
+                    hurry.cancelled().await;
+                    sleep(process.saturating_sub(LAST_WORDS)).await;
+                }));
                 task::spawn("drain a pod", drain).detach();
             }
             None => listening.end(),
@@ -260,6 +269,7 @@ impl Client {
     }
 
     async fn drain_all(&mut self, grace: Duration) {
+        self.hurry.cancel();
         for (_, listening) in self.running.drain() {
             task::spawn("drain a pod", self.draining.track_future(listening.drain(grace.min(self.opener.grace))))
                 .detach();

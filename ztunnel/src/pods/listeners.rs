@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::protocol::Pod;
 use crate::config::Served;
-use crate::limits::{ACCEPT_PAUSE, FIRST_CERTIFICATE_DEADLINE, LAST_WORDS};
+use crate::limits::{ACCEPT_PAUSE, FIRST_CERTIFICATE_DEADLINE, LAST_WORDS, POD_LEAVES_ALIVE};
 use crate::live::{Breaker, Cause};
 use crate::net::links::set_kernel_setting;
 use crate::net::netns::Netns;
@@ -181,7 +181,8 @@ impl Opener {
         self.serve(&pod, plaintext, "inbound plaintext", |stream, from, pod, node| {
             Box::pin(inbound::plaintext::serve(stream, from, pod, node))
         });
-        let grace = self.grace;
+        // A pod that leaves and lives on has longer than the process that ends; either breaks off what is left.
+        let grace = self.grace.max(POD_LEAVES_ALIVE);
         self.serve(&pod, tunnels, "inbound", move |stream, from, pod, node| {
             Box::pin(inbound::tunnels::serve(stream, from, pod, node, grace))
         });
@@ -282,10 +283,16 @@ where
 impl Listening {
     /// Takes no more connections, waits for the open ones, and breaks off what is left after `grace`.
     pub async fn drain(self, grace: Duration) {
+        self.drain_until(grace, std::future::pending()).await;
+    }
+
+    /// The same, but breaks off sooner if `sooner` is ready.
+    pub async fn drain_until(self, grace: Duration, sooner: impl Future<Output = ()>) {
         self.close();
-        let patience = grace.saturating_sub(LAST_WORDS);
-        if timeout(patience, self.pod.work.wait()).await.is_ok() {
-            return;
+        tokio::select! {
+            () = self.pod.work.wait() => return,
+            () = sleep(grace.saturating_sub(LAST_WORDS)) => {}
+            () = sooner => {}
         }
         self.break_off(Cause::DrainDeadline);
         // Whoever does not notice that is left to the end of the process.

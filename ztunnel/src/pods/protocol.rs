@@ -4,6 +4,7 @@
 //! one: the pod's network namespace. That is checked here too, because it is part of the message.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use mesh::Str;
 use prost::Message;
@@ -32,8 +33,9 @@ pub enum Request<Netns = OwnedFd> {
     Add(Pod, Netns),
     /// Go on to proxy for the pod with this uid; its namespace is not at hand.
     Keep(Str),
-    /// Stop to proxy for the pod with this uid.
-    Del(Str),
+    /// Stop to proxy for the pod with this uid; what is open in it may go on for so long, to the second. Without that, for
+    /// as long as the proxy grants.
+    Del(Str, Option<Duration>),
     /// Every pod there is was named: stop those that were not.
     SnapshotSent,
 }
@@ -101,7 +103,10 @@ pub fn encode_request<'a>(
             (Payload::Add(add), Some(*netns))
         }
         Request::Keep(uid) => (Payload::Keep(zds::KeepWorkload { uid: uid.to_string() }), None),
-        Request::Del(uid) => (Payload::Del(zds::DelWorkload { uid: uid.to_string() }), None),
+        Request::Del(uid, patience) => {
+            let seconds = patience.map_or(0, |patience| u32::try_from(patience.as_secs()).unwrap_or(u32::MAX));
+            (Payload::Del(zds::DelWorkload { uid: uid.to_string(), patience_seconds: seconds }), None)
+        }
         Request::SnapshotSent => (Payload::SnapshotSent(zds::SnapshotSent {}), None),
     };
     let bytes = zds::WorkloadRequest { payload: Some(payload) }.encode_to_vec();
@@ -124,7 +129,8 @@ pub fn decode_request(bytes: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<Req
         }
         Payload::Del(del) => {
             without_descriptors("delete", &descriptors)?;
-            return Ok(Request::Del(uid(&del.uid)?));
+            let patience = (del.patience_seconds > 0).then(|| Duration::from_secs(del.patience_seconds.into()));
+            return Ok(Request::Del(uid(&del.uid)?, patience));
         }
         Payload::SnapshotSent(_) => {
             without_descriptors("snapshot end", &descriptors)?;

@@ -177,7 +177,7 @@ impl Crowd {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the pace of a load, and of looking at what must come by a deadline")]
-fn pause(milliseconds: u64) {
+pub(crate) fn pause(milliseconds: u64) {
     std::thread::sleep(Duration::from_millis(milliseconds));
 }
 

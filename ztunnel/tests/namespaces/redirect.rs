@@ -214,7 +214,7 @@ fn again() {
 }
 
 /// A connection through the proxy of the first pod, both ends of it.
-fn redirected(world: &World, ip: fn(usize) -> IpAddr) -> (TcpStream, TcpStream) {
+pub(crate) fn redirected(world: &World, ip: fn(usize) -> IpAddr) -> (TcpStream, TcpStream) {
     let proxy = world.pods[0].run(|| TcpListener::bind(at(any(ip(0)), 15001))).unwrap().unwrap();
     let client = world.pods[0].run(|| TcpStream::connect_timeout(&at(ip(1), 80), PATIENCE)).unwrap().unwrap();
     let (accepted, _) = proxy.accept().unwrap();
@@ -225,7 +225,7 @@ fn redirected(world: &World, ip: fn(usize) -> IpAddr) -> (TcpStream, TcpStream) 
 }
 
 /// A word goes each way.
-fn talk(client: &mut TcpStream, accepted: &mut TcpStream) -> std::io::Result<()> {
+pub(crate) fn talk(client: &mut TcpStream, accepted: &mut TcpStream) -> std::io::Result<()> {
     let mut heard = [0; 5];
     accepted.write_all(b"still")?;
     client.read_exact(&mut heard)?;

@@ -2,8 +2,11 @@
 
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use chassis::run::Process;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use ztunnel::limits::POD_LEAVES;
 use ztunnel::net::seqpacket::SeqpacketListener;
 use ztunnel::pods::client::Client;
 use ztunnel::pods::protocol::Request;
@@ -15,6 +18,7 @@ use crate::{Case, tell};
 
 pub(crate) const CASES: &[Case] = &[
     ("pods are served from their add to their delete, across agents", from_add_to_delete),
+    ("what is open in a pod that leaves goes on for as long as the agent says", goes_on),
     ("a pod that the next snapshot does not name is stopped", pruned),
     ("a pod that cannot be served is answered with an error, and the process is not ready", failing),
     ("an agent that breaks the protocol ends the process", broken),
@@ -83,11 +87,35 @@ fn from_add_to_delete() {
         ask(&mut session, Request::SnapshotSent).await;
         agent.until_ready(true).await;
 
-        ask(&mut session, Request::Del("client".into())).await;
-        ask(&mut session, Request::Del("never".into())).await;
+        ask(&mut session, Request::Del("client".into(), None)).await;
+        ask(&mut session, Request::Del("never".into(), None)).await;
         let node = &mesh.nodes[0].opener.node;
         until(&|| "it is still served".into(), || node.pods.all().len() == 1).await;
         assert!(is_turned_away(&mesh, CLIENT, NEAR_VIP).await, "without a proxy nothing goes around it");
+    });
+}
+
+fn goes_on() {
+    tell(async {
+        let mesh = MeshOfPods::without_listeners("", |_| {});
+        let app = mesh.listen(NEAR, 8080);
+        let agent = start(&mesh);
+        let mut session = agent.session().await;
+        for (number, name) in [(CLIENT, "client"), (NEAR, "near")] {
+            assert_eq!(add(&mut session, &mesh, number, name).await, Ok(()));
+        }
+        ask(&mut session, Request::SnapshotSent).await;
+        let mut kept = mesh.connect(CLIENT, NEAR_VIP).await.expect("connected");
+        let (mut accepted, _) = app.accept().await.expect("accepted");
+        ask(&mut session, Request::Del("client".into(), Some(Duration::from_secs(600)))).await;
+        // Longer than without that word.
+        let until = Instant::now() + POD_LEAVES + Duration::from_secs(1);
+        while Instant::now() < until {
+            let mut word = [0; 5];
+            kept.write_all(b"still").await.expect("sent");
+            accepted.read_exact(&mut word).await.expect("received");
+            assert_eq!(&word, b"still");
+        }
     });
 }
 

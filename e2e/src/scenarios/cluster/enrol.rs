@@ -14,8 +14,9 @@ const ENROLLED_MAX: Duration = Duration::from_secs(2);
 const ENROLLED_DEADLINE: Duration = Duration::from_secs(30);
 /// Requests a second of each load.
 const RATE: u32 = 50;
-/// How long the loads last: the label and what comes of it happens in their midst, and of a pod that leaves the rules go
-/// after six seconds.
+/// Connections of each that are kept.
+const KEPT: u64 = 8;
+/// How long the loads last: the label and what comes of it happens in their midst.
 const SECONDS: u32 = 12;
 
 /// Runs the scenario.
@@ -53,14 +54,14 @@ fn pods(stage: &Stage) -> Result<Vec<PodReport>> {
 
 /// New connections and kept ones, from a pod of the namespace and from one outside.
 fn start(stage: &mut Stage) -> Result<Vec<(bool, Going)>> {
-    let (rate, seconds) = (RATE.to_string(), SECONDS.to_string());
+    let (rate, seconds, connections) = (RATE.to_string(), SECONDS.to_string(), KEPT.to_string());
     let (mut loads, mut files) = (Vec::new(), Vec::new());
     for client in ["herd/client", "onlookers/client"] {
         let [file, other] = [Stage::fresh_path(), Stage::fresh_path()];
         let both = ["--rate", &rate, "--seconds", &seconds, "--ready-file"];
         let new = [&["load", "server.herd.svc.cluster.local:80"], &both[..], &[&file]].concat();
         loads.push((true, stage.app(client, &new)?));
-        let kept = [&["requests", "http://server.herd/", "--connections", "8"], &both[..], &[&other]].concat();
+        let kept = [&["requests", "http://server.herd/", "--connections", &connections], &both[..], &[&other]].concat();
         loads.push((false, stage.app(client, &kept)?));
         files.extend([(client, file), (client, other)]);
     }
@@ -81,6 +82,7 @@ fn end(loads: Vec<(bool, Going)>) -> Result<u64> {
         } else {
             let report: requests::Report = going.report()?;
             ensure!(report.failures() == 0 && report.status(200) == report.due, "on kept connections: {report:?}");
+            ensure!(report.connections == KEPT, "kept connections were broken off: {report:?}");
             sum += report.due;
         }
     }
@@ -100,7 +102,12 @@ fn carried(stage: &mut Stage, inside: bool) -> Result<()> {
         }
         Ok(lines)
     };
-    let before = count(stage)?;
+    // What the loads had kept is logged when it has ended.
+    let mut before = count(stage)?;
+    stage.wait("ztunnel has logged the loads", Duration::from_secs(10), |stage| {
+        let last = std::mem::replace(&mut before, count(stage)?);
+        Ok(last == before)
+    })?;
     stage.exec("herd/client", &["curl", "-sS", "-f", &format!("http://server.herd/?{word}")])?.ok()?;
     if inside {
         stage.wait("ztunnel logs the call", Duration::from_secs(5), |stage| Ok(count(stage)? > before))?;

@@ -1,5 +1,7 @@
 //! The acts: each step of one pod, done.
 
+mod leaving;
+
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,11 +11,12 @@ use tokio::time::{Instant, sleep};
 use super::whose::{Whose, whose};
 use super::{Node, Standing};
 use crate::agent::facts::PodName;
-use crate::agent::limits::{HEAL_INTERVAL, HEAL_SETTLE, LET_GO, REFUSALS_MAX};
+use crate::agent::limits::{HEAL_INTERVAL, HEAL_SETTLE, REFUSALS_MAX};
 use crate::agent::place::Place;
 use crate::agent::status::StatusError;
 use crate::agent::steps::{Have, Member, Proxied, Rules, Step, Told, Want};
 use crate::agent::zds::ProposeError;
+use crate::limits::POD_LEAVES_ALIVE;
 use crate::net::changes::Changes;
 use crate::net::conntrack;
 use crate::net::links::Links;
@@ -59,8 +62,8 @@ pub(super) struct Keeper {
     pub(super) node: Arc<Node>,
     pub(super) have: Have,
     held: Option<Held>,
-    /// Its rules may go from then on.
-    let_go_until: Option<Instant>,
+    /// Since then nothing new is led to the proxy.
+    let_go_since: Option<Instant>,
     /// It counts as a pod that is in.
     counted: bool,
     /// The incarnation whose network the runtime took away: that it has ended is about to be heard.
@@ -76,7 +79,7 @@ impl Keeper {
             node,
             have: Have::of(told),
             held: None,
-            let_go_until: None,
+            let_go_since: None,
             counted: false,
             ended: None,
             refusals: 0,
@@ -91,7 +94,7 @@ impl Keeper {
             (Step::Propose, Want::In(member)) => self.propose(member).await,
             (Step::Probe, Want::In(member)) => self.probe(&member.addresses).await,
             (Step::Unprobe, _) => self.probe(&[]).await,
-            (Step::Withdraw, _) => self.withdraw().await,
+            (Step::Withdraw, _) => self.withdraw(wanted).await,
             (Step::LetGo, _) => self.let_go(wanted).await,
             (Step::Unprogram, _) => self.unprogram(wanted).await,
             (Step::Tell(told), _) => self.tell(told).await,
@@ -156,7 +159,7 @@ impl Keeper {
         if let Err(error) = self.in_kernel(act).await?? {
             tracing::warn!(pod = %self.name, %error, "connections that were open before may break, or go on outside of the mesh");
         }
-        self.let_go_until = None;
+        self.let_go_since = None;
         self.have.rules = Rules::Set(member.redirect.clone());
         Ok(())
     }
@@ -190,9 +193,10 @@ impl Keeper {
         }
     }
 
-    async fn withdraw(&mut self) -> Result<(), StepError> {
+    async fn withdraw(&mut self, wanted: &Want) -> Result<(), StepError> {
+        let lives_on = matches!(wanted, Want::Out { hurry: false, .. });
         if let Some(uid) = self.have.uid.clone() {
-            self.node.proxies.withdraw(&uid).await?;
+            self.node.proxies.withdraw(&uid, lives_on.then_some(POD_LEAVES_ALIVE)).await?;
         }
         self.have.proxied = Proxied::No;
         Ok(())
@@ -214,21 +218,14 @@ impl Keeper {
     async fn let_go(&mut self, wanted: &Want) -> Result<(), StepError> {
         self.with_rules(wanted, redirect::leave).await?;
         self.have.rules = Rules::LettingGo;
-        self.let_go_until = Some(Instant::now() + LET_GO);
+        self.let_go_since = Some(Instant::now());
         Ok(())
-    }
-
-    /// Waits until what was open had its time to end.
-    pub(super) async fn let_end(&self) {
-        if let Some(until) = self.let_go_until {
-            tokio::time::sleep_until(until).await;
-        }
     }
 
     async fn unprogram(&mut self, wanted: &Want) -> Result<(), StepError> {
         self.with_rules(wanted, redirect::remove).await?;
         self.have.rules = Rules::Absent;
-        self.let_go_until = None;
+        self.let_go_since = None;
         Ok(())
     }
 
@@ -236,7 +233,7 @@ impl Keeper {
     /// an earlier agent may have left some. One that is not there any more has none.
     async fn with_rules(&self, wanted: &Want, act: fn(&Netns) -> Result<(), RedirectError>) -> Result<(), StepError> {
         let left_by_another = match wanted {
-            Want::Out { netns } => netns.clone(),
+            Want::Out { netns, .. } => netns.clone(),
             Want::In(_) | Want::Gone => None,
         };
         let held = self.netns();
@@ -355,7 +352,7 @@ impl Keeper {
     /// Begins anew: nothing of the incarnation before is left.
     pub(super) fn forget(&mut self) {
         self.held = None;
-        self.let_go_until = None;
+        self.let_go_since = None;
         self.count(false);
         // Its rules were not taken away, so what the next one finds has to be looked at.
         self.have = Have { rules: Rules::Unknown, ..Have::of(Told::Nothing) };

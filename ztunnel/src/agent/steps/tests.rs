@@ -106,19 +106,19 @@ fn a_pod_that_runs_with_rules_that_were_changed_is_closed_first() {
     have.rules = Rules::Other;
     assert_eq!(next(&want, &have), Step::Program);
     assert!(!have.joins(&running("a")), "nothing is let through meanwhile");
-    assert_eq!(next(&Want::Out { netns: None }, &have), Step::LetGo);
+    assert_eq!(next(&Want::Out { netns: None, hurry: false }, &have), Step::LetGo);
 }
 
 #[test]
 fn a_pod_is_taken_out_on_the_way_back() {
     let mut have = Have::of(Told::Nothing);
     steps(&Want::In(member("a")), &mut have);
-    let out = steps(&Want::Out { netns: None }, &mut have);
+    let out = steps(&Want::Out { netns: None, hurry: false }, &mut have);
     assert_eq!(
         out,
         [Step::Unprobe, Step::LetGo, Step::Withdraw, Step::Tell(Told::Nothing), Step::Unprogram, Step::Leave]
     );
-    assert_eq!(next(&Want::Out { netns: None }, &have), Step::Rest);
+    assert_eq!(next(&Want::Out { netns: None, hurry: false }, &have), Step::Rest);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn after_a_restart_rules_are_looked_at_before_they_are_written() {
 #[test]
 fn what_an_earlier_agent_left_is_cleaned_up() {
     let mut have = Have::of(Told::Enabled);
-    let out = steps(&Want::Out { netns: None }, &mut have);
+    let out = steps(&Want::Out { netns: None, hurry: false }, &mut have);
     assert_eq!(out, [Step::LetGo, Step::Withdraw, Step::Tell(Told::Nothing), Step::Unprogram]);
 }
 
@@ -203,7 +203,7 @@ fn from_anywhere_a_changed_mind_is_followed_to_its_end() {
             done(step, &want, &mut have);
         }
         let mut out = have.clone();
-        steps(&Want::Out { netns: None }, &mut out);
+        steps(&Want::Out { netns: None, hurry: false }, &mut out);
         assert_eq!(
             (out.proxied, &out.rules, out.told, out.probed.len()),
             (Proxied::No, &Rules::Absent, Told::Nothing, 0)

@@ -43,7 +43,7 @@ impl Proxy {
         self.heard.push(match &request {
             Request::Add(pod, _) => format!("add {}", pod.uid),
             Request::Keep(uid) => format!("keep {uid}"),
-            Request::Del(uid) => format!("del {uid}"),
+            Request::Del(uid, _) => format!("del {uid}"),
             Request::SnapshotSent => "snapshot".to_owned(),
         });
         match request {
@@ -53,7 +53,7 @@ impl Proxy {
                 self.named.insert(pod.uid.to_string());
             }
             Request::Keep(uid) => drop(self.named.insert(uid.to_string())),
-            Request::Del(uid) => {
+            Request::Del(uid, _) => {
                 self.pods.remove(&*uid);
                 self.named.remove(&*uid);
             }
@@ -106,7 +106,7 @@ async fn a_pod_is_added_at_the_newest_proxy_and_deleted_at_all() {
     let (new, new_task) = connect(&proxies, None);
     until("new", || heard(&new) == ["snapshot"]).await;
     proxies.propose(pod("a"), netns()).await.unwrap();
-    proxies.withdraw("a").await.unwrap();
+    proxies.withdraw("a", None).await.unwrap();
     assert_eq!(heard(&old), ["snapshot", "del a"]);
     assert_eq!(heard(&new), ["snapshot", "add a", "del a"]);
     drop(new_task);
@@ -122,7 +122,7 @@ async fn what_a_proxy_says_against_a_pod_is_passed_on() {
     until("connected", || proxies.connected().borrow().1 == 1).await;
     let refused = ProposeError::Refused("no sockets left".to_owned());
     assert_eq!(proxies.propose(pod("a"), netns()).await, Err(refused));
-    assert_eq!(proxies.withdraw("a").await, Ok(()), "the connection goes on");
+    assert_eq!(proxies.withdraw("a", None).await, Ok(()), "the connection goes on");
     let long = Pod { name: "n".repeat(2000).as_str().into(), ..pod("a") };
     assert!(matches!(proxies.propose(long, netns()).await, Err(ProposeError::Refused(_))));
 }
@@ -202,7 +202,7 @@ async fn the_newest_proxy_has_the_pods_there_are_whatever_happened_before() {
                 }
                 4..7 => {
                     wanted.remove(&uid);
-                    proxies.withdraw(&uid).await.unwrap();
+                    proxies.withdraw(&uid, None).await.unwrap();
                 }
                 7 if !connected.is_empty() => drop(connected.remove(dice.random_range(0..connected.len()))),
                 _ if connected.len() < 3 => connected.push(connect(&proxies, None)),

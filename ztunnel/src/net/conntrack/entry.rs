@@ -38,6 +38,8 @@ const TRANSLATED: u32 = 1 << 4 | 1 << 5;
 /// Both sides have been heard, it is not to be dropped early, and it is an entry like others.
 const HEARD_ASSURED_CONFIRMED: u32 = 1 << 1 | 1 << 2 | 1 << 3;
 const ESTABLISHED: u8 = 3;
+/// SYN_SENT, SYN_RECV, ESTABLISHED, FIN_WAIT, CLOSE_WAIT, LAST_ACK (`nf_conntrack_tcp.h`).
+const STATES_OPEN: std::ops::RangeInclusive<u8> = 1..=6;
 /// Nothing is known of its sequence numbers: flag and mask.
 const LIBERAL: [u8; 2] = [0x08, 0x08];
 /// What the kernel itself gives to an established connection: five days.
@@ -72,6 +74,8 @@ pub(super) struct Entry {
     pub(super) ends: (SocketAddr, SocketAddr),
     /// It was led elsewhere.
     pub(super) led: bool,
+    /// As far as the kernel has heard, which of one that was adopted may not be all.
+    pub(super) open: bool,
     /// The zone in which it began, as the kernel writes it; none is that of all.
     zone: Option<[u8; 2]>,
 }
@@ -90,7 +94,11 @@ impl Entry {
         let end = |ip, port| Some(SocketAddr::new(read_ip(address, ip)?, number(attribute(protocol, port)?)?));
         let status = u32::from_be_bytes(attribute(attributes, STATUS)?.try_into().ok()?);
         let ends = (end(SOURCE, SOURCE_PORT)?, end(DESTINATION, DESTINATION_PORT)?);
-        Some(Self { ends, led: status & TRANSLATED != 0, zone })
+        let state = attribute(attributes, PROTOCOL_STATE)
+            .and_then(|state| attribute(state, TCP))
+            .and_then(|tcp| attribute(tcp, TCP_STATE)?.first());
+        let open = state.is_some_and(|state| STATES_OPEN.contains(state));
+        Some(Self { ends, led: status & TRANSLATED != 0, open, zone })
     }
 
     /// The message that deletes it.
@@ -147,10 +155,10 @@ mod tests {
     fn an_entry_is_read_as_it_is_written() {
         for (source, destination) in [("10.0.0.1:40000", "10.0.0.2:80"), ("[fd00::1]:40000", "[fd00::2]:80")] {
             let ends: (SocketAddr, SocketAddr) = (source.parse().unwrap(), destination.parse().unwrap());
-            for (status, led, zone) in [
-                (HEARD_ASSURED_CONFIRMED, false, None),
-                (HEARD_ASSURED_CONFIRMED, false, Some([0, 2])),
-                (HEARD_ASSURED_CONFIRMED | 1 << 5, true, None),
+            for (status, led, zone, state, open) in [
+                (HEARD_ASSURED_CONFIRMED, false, None, ESTABLISHED, true),
+                (HEARD_ASSURED_CONFIRMED, false, Some([0, 2]), 7, false),
+                (HEARD_ASSURED_CONFIRMED | 1 << 5, true, None, 4, true),
             ] {
                 let answer = listed(|entry| {
                     entry.nested(ORIGINAL, |tuple| {
@@ -160,8 +168,13 @@ mod tests {
                         }
                     });
                     entry.attribute(STATUS, &status.to_be_bytes());
+                    entry.nested(PROTOCOL_STATE, |protocol| {
+                        protocol.nested(TCP, |tcp| {
+                            tcp.attribute(TCP_STATE, &[state]);
+                        });
+                    });
                 });
-                assert_eq!(Entry::read(&answer), Some(Entry { ends, led, zone }));
+                assert_eq!(Entry::read(&answer), Some(Entry { ends, led, open, zone }));
             }
         }
     }

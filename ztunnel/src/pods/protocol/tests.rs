@@ -15,14 +15,16 @@ fn a_request_reads_as_it_was_written() {
     for request in [
         Request::Add(pod(), netns.as_fd()),
         Request::Keep("u-1".into()),
-        Request::Del("u-1".into()),
+        Request::Del("u-1".into(), None),
+        Request::Del("u-1".into(), Some(Duration::from_secs(600))),
         Request::SnapshotSent,
     ] {
         let (bytes, sent) = encode_request(&request).expect("it fits");
         let got = decode_request(&bytes, sent.iter().map(|_| descriptor()).collect()).expect("it decodes");
         let alike = match (&request, &got) {
             (Request::Add(a, _), Request::Add(b, _)) => a == b,
-            (Request::Keep(a), Request::Keep(b)) | (Request::Del(a), Request::Del(b)) => a == b,
+            (Request::Keep(a), Request::Keep(b)) => a == b,
+            (Request::Del(a, b), Request::Del(c, d)) => (a, b) == (c, d),
             (Request::SnapshotSent, Request::SnapshotSent) => true,
             _ => false,
         };
@@ -34,7 +36,7 @@ fn a_request_reads_as_it_was_written() {
 fn the_bytes_are_those_of_istio() {
     assert_eq!(encode_hello(), [0x08, 1]);
     assert_eq!(encode_ack(Ok(())), [0x0a, 0]);
-    let (bytes, _) = encode_request(&Request::Del("u".into())).expect("it fits");
+    let (bytes, _) = encode_request(&Request::Del("u".into(), None)).expect("it fits");
     assert_eq!(bytes, [0x12, 3, 0x12, 1, b'u'], "the uid of a delete has number 2");
     let (bytes, _) = encode_request(&Request::Keep("u".into())).expect("it fits");
     assert_eq!(bytes, [0x2a, 3, 0x0a, 1, b'u'], "keep has number 5");

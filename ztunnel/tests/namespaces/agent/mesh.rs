@@ -262,7 +262,7 @@ async fn converse(path: PathBuf, pods: Arc<Mutex<BTreeMap<String, NetnsId>>>, sn
                 pods.lock().unwrap().insert(pod.uid.to_string(), Netns::from_fd(netns).unwrap().id());
             }
             Request::Keep(uid) => named.push(format!("keep {uid}")),
-            Request::Del(uid) => drop(pods.lock().unwrap().remove(&*uid)),
+            Request::Del(uid, _) => drop(pods.lock().unwrap().remove(&*uid)),
             Request::SnapshotSent => snapshots.lock().unwrap().push(std::mem::take(&mut named)),
         }
         if connection.send(&protocol::encode_ack(Ok(())), None).await.is_err() {

@@ -9,12 +9,15 @@ use std::fs;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
+use ztunnel::agent::limits::LET_GO_LOOK;
 use ztunnel::net::changes::Changes;
 use ztunnel::net::links::Links;
 use ztunnel::net::netns::Netns;
 use ztunnel::net::redirect::{self, Redirect, Standing};
 
 use crate::Case;
+use crate::crowd::pause;
+use crate::redirect::{redirected, talk};
 use crate::world::{pod_v4, pod_v6};
 
 use mesh::{ENABLED, Mesh, Proxy, until};
@@ -32,6 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 const CASES: &[Case] = &[
     ("agent: a running pod follows the labels of its namespace", follows_labels),
+    ("agent: what is open through the proxy keeps a pod's rules until it ends", open_keeps_rules),
     ("agent: a new pod may start when its rules are in and the proxy has it", announced),
     ("agent: a pod without a proxy is pending and cannot send", pending),
     ("agent: a namespace without the pod's address is never used", wrong_namespace),
@@ -79,6 +83,25 @@ fn follows_labels() {
     println!("     median from the file to the annotation: {} ms", median.as_millis());
     // 30 ms on an idle machine, and this much on one that runs sixteen other things.
     assert!(median < Duration::from_millis(500), "{times:?}");
+}
+
+fn open_keeps_rules() {
+    let mesh = Mesh::new(2);
+    let proxy = mesh.proxy();
+    mesh.namespace("ambient");
+    mesh.pod(0);
+    until("in", || is_in(&mesh, &proxy, 0));
+    let (mut client, mut accepted) = redirected(&mesh.world, pod_v4);
+    mesh.namespace("none");
+    until("out", || mesh.told(0).is_none());
+    let left = Instant::now();
+    while left.elapsed() < 3 * LET_GO_LOOK {
+        talk(&mut client, &mut accepted).unwrap();
+        assert!(matches!(mesh.rules(0), Standing::Changed(_)), "they are let go of, and there");
+        pause(100);
+    }
+    drop((client, accepted));
+    until("the rules are gone", || mesh.rules(0) == Standing::Absent);
 }
 
 fn announced() {
