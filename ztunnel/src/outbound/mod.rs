@@ -273,7 +273,7 @@ async fn begin(near: Near, far: Far, connection: Connection, pod: &LocalPod, nod
     let tracked = pod.track(&node.live, None, &breaker);
     let open = node.reporter.opened(connection);
     match near.connected().await {
-        Ok(stream) => Some((Relayed { near: Tcp::from(stream), open, breaker, _tracked: tracked }, far)),
+        Ok(stream) => Some((Relayed { near: Tcp::from(stream), open, breaker, tracked }, far)),
         Err(error) => {
             if let Far::SameNode(entered) = far {
                 entered.abandoned(node);
@@ -289,7 +289,7 @@ struct Relayed {
     near: Tcp,
     open: Open,
     breaker: Breaker,
-    _tracked: Tracked,
+    tracked: Tracked,
 }
 
 impl Relayed {
@@ -297,7 +297,8 @@ impl Relayed {
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments beside what they are moved to")]
     fn carry(self, far: Far, node: &Node) -> impl Future<Output = ()> + Send {
         async move {
-            let (near, open, breaker) = (self.near, &self.open, &self.breaker);
+            // All that is named here lives as long as the bytes move; the rest would end before the first.
+            let (near, open, breaker, _tracked) = (self.near, &self.open, &self.breaker, &self.tracked);
             let end = match far {
                 Far::Tunnel(tunnel) => relay(near, tunnel, open.meter(), breaker.token()).await,
                 Far::Plain(far) => relay(near, Tcp::from(far), open.meter(), breaker.token()).await,

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chassis::run::Process;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -96,27 +96,32 @@ fn from_add_to_delete() {
 }
 
 fn goes_on() {
-    tell(async {
-        let mesh = MeshOfPods::without_listeners("", |_| {});
-        let app = mesh.listen(NEAR, 8080);
-        let agent = start(&mesh);
-        let mut session = agent.session().await;
-        for (number, name) in [(CLIENT, "client"), (NEAR, "near")] {
-            assert_eq!(add(&mut session, &mesh, number, name).await, Ok(()));
-        }
-        ask(&mut session, Request::SnapshotSent).await;
-        let mut kept = mesh.connect(CLIENT, NEAR_VIP).await.expect("connected");
-        let (mut accepted, _) = app.accept().await.expect("accepted");
-        ask(&mut session, Request::Del("client".into(), Some(Duration::from_secs(600)))).await;
-        // Longer than without that word.
-        let until = Instant::now() + POD_LEAVES + Duration::from_secs(1);
-        while Instant::now() < until {
+    // The proxy's own time would be five seconds.
+    for (patience, ends) in [(POD_LEAVES * 2, false), (POD_LEAVES / 5, true)] {
+        tell(async {
+            let mesh = MeshOfPods::without_listeners("", |_| {});
+            let app = mesh.listen(NEAR, 8080);
+            let agent = start(&mesh);
+            let mut session = agent.session().await;
+            for (number, name) in [(CLIENT, "client"), (NEAR, "near")] {
+                assert_eq!(add(&mut session, &mesh, number, name).await, Ok(()));
+            }
+            ask(&mut session, Request::SnapshotSent).await;
+            let mut kept = mesh.connect(CLIENT, NEAR_VIP).await.expect("connected");
+            let (mut accepted, _) = app.accept().await.expect("accepted");
+            ask(&mut session, Request::Del("client".into(), Some(patience))).await;
+            let left = Instant::now();
             let mut word = [0; 5];
-            kept.write_all(b"still").await.expect("sent");
-            accepted.read_exact(&mut word).await.expect("received");
-            assert_eq!(&word, b"still");
-        }
-    });
+            let ended = loop {
+                let heard = tokio::join!(kept.write_all(b"still"), accepted.read_exact(&mut word));
+                if heard.0.is_err() || heard.1.is_err() || left.elapsed() > POD_LEAVES {
+                    break left.elapsed() < POD_LEAVES;
+                }
+                assert_eq!(&word, b"still");
+            };
+            assert_eq!(ended, ends, "{patience:?}");
+        });
+    }
 }
 
 fn pruned() {
