@@ -40,6 +40,11 @@ impl Breaker {
         }
     }
 
+    /// Whether it is the same one.
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.cause, &other.cause)
+    }
+
     /// Cancelled when the connection is broken off.
     pub fn token(&self) -> &CancellationToken {
         &self.token
@@ -97,7 +102,8 @@ struct Connections {
 
 #[derive(Debug)]
 struct Entry {
-    pod: Str,
+    /// That of all that it ends with.
+    whole: Breaker,
     judged: Option<Judged>,
     breaker: Breaker,
 }
@@ -110,10 +116,10 @@ pub struct Tracked {
 }
 
 impl Live {
-    /// Notes a connection of the pod with this uid; `judged` where the pod is called.
+    /// Notes a connection of the pod with the breaker `whole`; `judged` where the pod is called.
     #[must_use]
-    pub fn track(&self, pod: &Str, judged: Option<Judged>, breaker: &Breaker) -> Tracked {
-        let entry = Arc::new(Entry { pod: pod.clone(), judged, breaker: breaker.clone() });
+    pub fn track(&self, whole: &Breaker, judged: Option<Judged>, breaker: &Breaker) -> Tracked {
+        let entry = Arc::new(Entry { whole: whole.clone(), judged, breaker: breaker.clone() });
         let mut connections = self.lock();
         connections.last += 1;
         let id = connections.last;
@@ -127,9 +133,10 @@ impl Live {
         self.break_off(refused, Cause::PolicyChanged)
     }
 
-    /// Breaks off every connection of a pod.
-    pub fn break_off_pod(&self, uid: &str, cause: Cause) -> usize {
-        self.break_off(|entry| *entry.pod == *uid, cause)
+    /// Breaks off every connection of the pod with this breaker. One that left and came back has another by then.
+    pub fn break_off_pod(&self, whole: &Breaker, cause: Cause) -> usize {
+        whole.break_off(cause);
+        self.break_off(|entry| entry.whole.is(whole), cause)
     }
 
     /// How many are open.

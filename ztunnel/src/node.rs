@@ -119,7 +119,7 @@ pub struct LocalPod {
 impl LocalPod {
     /// Notes an open connection of this pod; `judged` where the pod is called.
     pub fn track(&self, live: &Live, judged: Option<Judged>, breaker: &Breaker) -> Tracked {
-        let tracked = live.track(&self.pod.uid, judged, breaker);
+        let tracked = live.track(&self.breaker, judged, breaker);
         // The pod may have been given up between the decision and this.
         if let Some(cause) = self.breaker.cause() {
             breaker.break_off(cause);

@@ -25,9 +25,9 @@ fn what_policy_came_to_forbid_is_broken_off_and_nothing_else() {
     let breakers: [Breaker; 3] = Default::default();
     let [friend, stranger, outgoing] = &breakers;
     let _open = (
-        live.track(&"u".into(), judged(&before, "client"), friend),
-        live.track(&"u".into(), judged(&before, "stranger"), stranger),
-        live.track(&"u".into(), None, outgoing),
+        live.track(&Breaker::default(), judged(&before, "client"), friend),
+        live.track(&Breaker::default(), judged(&before, "stranger"), stranger),
+        live.track(&Breaker::default(), None, outgoing),
     );
     assert_eq!(live.judge(&before), 0);
     assert_eq!(live.judge(&after), 1);
@@ -41,16 +41,16 @@ fn a_policy_that_came_between_decision_and_opening_is_not_missed() {
     let after = before.apply(fixture::changes(CLIENT_ONLY));
     let live = Live::default();
     let (same, changed) = (Breaker::default(), Breaker::default());
-    live.track(&"u".into(), judged(&after, "stranger"), &same).judge_again(&after);
+    live.track(&Breaker::default(), judged(&after, "stranger"), &same).judge_again(&after);
     assert_eq!(same.cause(), None, "the view that decided is not asked twice");
-    live.track(&"u".into(), judged(&before, "stranger"), &changed).judge_again(&after);
+    live.track(&Breaker::default(), judged(&before, "stranger"), &changed).judge_again(&after);
     assert_eq!(changed.cause(), Some(Cause::PolicyChanged));
 }
 
 #[test]
 fn a_connection_that_ended_is_forgotten() {
     let live = Live::default();
-    let tracked = live.track(&"u".into(), None, &Breaker::default());
+    let tracked = live.track(&Breaker::default(), None, &Breaker::default());
     assert_eq!(live.len(), 1);
     drop(tracked);
     assert!(live.is_empty());
@@ -62,4 +62,13 @@ fn only_the_first_cause_counts() {
     breaker.break_off(Cause::PodGone);
     breaker.break_off(Cause::PolicyChanged);
     assert_eq!(breaker.cause(), Some(Cause::PodGone));
+}
+
+#[test]
+fn a_pod_that_came_back_keeps_what_it_has_opened_since() {
+    let live = Live::default();
+    let [left, came, old, new]: [Breaker; 4] = Default::default();
+    let _open = (live.track(&left, None, &old), live.track(&came, None, &new));
+    assert_eq!(live.break_off_pod(&left, Cause::DrainDeadline), 1);
+    assert_eq!([left, came, old, new].map(|breaker| breaker.cause().is_some()), [true, false, true, false]);
 }

@@ -312,8 +312,7 @@ impl Listening {
     }
 
     fn break_off(&self, cause: Cause) {
-        self.pod.breaker.break_off(cause);
-        let broken = self.node.live.break_off_pod(&self.pod.pod.uid, cause);
+        let broken = self.node.live.break_off_pod(&self.pod.breaker, cause);
         if broken > 0 {
             tracing::info!(pod = &*self.pod.pod.name, "{broken} connections: {cause}");
         }
