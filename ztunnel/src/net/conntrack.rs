@@ -49,18 +49,18 @@ pub fn adopt(netns: &Netns) -> io::Result<usize> {
 
 /// How many TCP connections are open that were led elsewhere.
 pub fn led(netns: &Netns) -> io::Result<usize> {
-    let listed = Socket::open(netns, Family::Netfilter)?.dump(Message::new(LIST, 0, &EVERY_FAMILY))?;
-    Ok(listed.iter().filter_map(|(_, answer)| Entry::read(answer)).filter(|entry| entry.led && entry.open).count())
+    let listed = listed(&Socket::open(netns, Family::Netfilter)?)?;
+    Ok(listed.iter().filter(|entry| entry.led && entry.open).count())
 }
 
 /// Forgets the TCP connections that go their own way, those of the proxy too, and are not open any more. How many there were.
 pub fn prune(netns: &Netns) -> io::Result<usize> {
     let socket = Socket::open(netns, Family::Netfilter)?;
     // In this order: what is listed and has no end here has ended, and is not one that only comes.
-    let listed = socket.dump(Message::new(LIST, 0, &EVERY_FAMILY))?;
+    let listed = listed(&socket)?;
     let open: HashSet<_> = open::connections(netns)?.into_iter().map(|open| (open.local, open.remote)).collect();
     let mut pruned = 0;
-    for entry in listed.iter().filter_map(|(_, answer)| Entry::read(answer)) {
+    for entry in listed {
         let (source, destination) = entry.ends;
         if entry.led || open.contains(&(source, destination)) || open.contains(&(destination, source)) {
             continue;
@@ -72,4 +72,10 @@ pub fn prune(netns: &Netns) -> io::Result<usize> {
         }
     }
     Ok(pruned)
+}
+
+/// The TCP connections that are remembered, but for those in zones that answers are in too.
+fn listed(socket: &Socket) -> io::Result<Vec<Entry>> {
+    let listed = socket.dump(Message::new(LIST, 0, &EVERY_FAMILY))?;
+    Ok(listed.iter().filter_map(|(_, answer)| Entry::read(answer)).collect())
 }

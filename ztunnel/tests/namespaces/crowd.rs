@@ -194,9 +194,7 @@ impl Proxy {
     fn start(pod: &Netns, any: std::net::IpAddr) -> Self {
         let (stopped, open) = (Arc::new(AtomicBool::new(false)), Open::default());
         let pod = Arc::new(pod.try_clone().unwrap());
-        let options =
-            Options { mark: Some(PROXY_MARK), share_ports: true, ipv6: true, keepalive: None, user_timeout: false };
-        let sockets = Sockets::new(Some(pod.clone()), options);
+        let sockets = sockets(&pod);
         for port in [15001, 15006] {
             let listener = pod.run(|| listen(at(any, port))).unwrap().unwrap();
             let (sockets, stopped, open) = (sockets.clone(), stopped.clone(), open.clone());
