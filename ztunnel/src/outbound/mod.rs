@@ -297,21 +297,22 @@ impl Relayed {
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments beside what they are moved to")]
     fn carry(self, far: Far, node: &Node) -> impl Future<Output = ()> + Send {
         async move {
-            // All that is named here lives as long as the bytes move; the rest would end before the first.
-            let (near, open, breaker, _tracked) = (self.near, &self.open, &self.breaker, &self.tracked);
+            // Only fields that are named here live as long as the bytes move; the rest would end before the first.
+            let _tracked = &self.tracked;
             let end = match far {
-                Far::Tunnel(tunnel) => relay(near, tunnel, open.meter(), breaker.token()).await,
-                Far::Plain(far) => relay(near, Tcp::from(far), open.meter(), breaker.token()).await,
+                Far::Tunnel(tunnel) => relay(self.near, tunnel, self.open.meter(), self.breaker.token()).await,
+                Far::Plain(far) => relay(self.near, Tcp::from(far), self.open.meter(), self.breaker.token()).await,
                 // The larger of the three, in a box so that the others are not as large.
                 Far::SameNode(entered) => {
-                    let (upstream, inside) = entered.open(node, breaker, open.meter().clone());
-                    let relayed = Box::pin(relay(near, Tcp::from(upstream), open.meter(), breaker.token()));
+                    let (upstream, inside) = entered.open(node, &self.breaker, self.open.meter().clone());
+                    let relayed =
+                        Box::pin(relay(self.near, Tcp::from(upstream), self.open.meter(), self.breaker.token()));
                     let end = relayed.await;
                     inside.finish_like(&end);
                     end
                 }
             };
-            let end = End::of(end, breaker);
+            let end = End::of(end, &self.breaker);
             self.open.finish(&end);
         }
     }
