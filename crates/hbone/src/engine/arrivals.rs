@@ -74,9 +74,14 @@ impl Core {
             };
             *left = after;
         }
+        stream.recv_window -= bytes as i64;
+        if !stream.wanted {
+            buffer.advance(bytes);
+            self.replenish();
+            return Ok(());
+        }
         stream.arrived.take_from(buffer, bytes);
         stream.held += bytes;
-        stream.recv_window -= bytes as i64;
         if !stream.only_end {
             self.wakes.extend(stream.reader.take());
         }

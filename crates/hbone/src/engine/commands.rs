@@ -206,7 +206,8 @@ impl Core {
         (stream.reader, stream.writer) = (None, None);
         let held = std::mem::take(&mut stream.held);
         stream.arrived = Default::default();
-        let (over, sending, receiving) = (stream.is_over(), stream.sending, stream.receiving);
+        let (over, sending, receiving, ordinary) =
+            (stream.is_over(), stream.sending, stream.receiving, stream.ordinary);
         self.unhold(held);
         if over {
             return self.settle(number);
@@ -218,6 +219,9 @@ impl Core {
             }
             // All is said; the rest goes without us.
             (Sending::Finishing, Receiving::Ended) => {}
+            // It was answered, and its body is for nobody: no more of it comes than one window, and what is wrong with
+            // it the peer is still told, however its frames and our answer crossed.
+            (Sending::Ended, Receiving::Open) if ordinary => {}
             _ => {
                 let answered = sending == Sending::Ended && self.config.role == Role::Server;
                 let code = if answered { Code::NO_ERROR } else { Code::CANCEL };

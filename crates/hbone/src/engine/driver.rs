@@ -15,10 +15,11 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
-    time::Instant,
+    time::{Instant, Sleep},
 };
 
 /// What a read is made for at first: one TLS record…
@@ -31,6 +32,11 @@ const COPY_BELOW: usize = 4 << 10;
 const CONTROL_BYTES_MAX: usize = 16 << 10;
 /// Reads and writes of one connection before others have their turn.
 const ROUNDS: usize = 16;
+/// How long a peer that was told why it is cut off may go on to talk. A socket that is closed while something comes
+/// resets the connection, and takes what was said last with it.
+const LINGER: Duration = Duration::from_secs(1);
+/// How much it may say in that time: what the buffers of two sockets hold.
+const LINGER_BYTES: usize = 8 << 20;
 
 thread_local! {
     /// A buffer for whichever connection reads: none is kept by one that waits.
@@ -52,7 +58,15 @@ pub(super) struct Driver<IO> {
     heard: Option<Instant>,
     keep: Keep,
     wakes: Vec<Waker>,
+    /// All was said, also why; what still comes is for nobody.
+    lingers: Option<Box<Lingering>>,
     over: bool,
+}
+
+/// What a peer may still say that was told to go.
+struct Lingering {
+    time: Pin<Box<Sleep>>,
+    bytes: usize,
 }
 
 /// What a connection has come to.
@@ -86,6 +100,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             heard: None,
             keep,
             wakes: Vec::new(),
+            lingers: None,
             over: false,
         }
     }
@@ -100,11 +115,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             return Poll::Ready(Turn::Over);
         }
         for _ in 0..ROUNDS {
+            if self.lingers.is_some() {
+                return self.hear_out(cx);
+            }
             let (read, asked) = self.read(cx);
             if self.keep.poll(cx, self.heard.take(), || self.shared.with(Core::ping)).is_ready() {
                 self.lose(Lost::Silent);
             }
             let written = self.write(cx);
+            if self.lingers.is_some() {
+                continue;
+            }
             if self.over {
                 return Poll::Ready(Turn::Over);
             }
@@ -236,9 +257,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 let lost = self.next_batch(cx.waker());
                 match (self.batch.is_empty(), lost) {
                     (true, None) => return Poll::Ready(Ok(())),
-                    (true, Some(_)) => return self.shut_down(cx),
+                    (true, Some(lost)) => return self.shut_down(cx, &lost),
                     // There is nobody to write to.
-                    (false, Some(lost)) if lost.is_sudden() => return self.shut_down(cx),
+                    (false, Some(lost)) if lost.is_sudden() => return self.shut_down(cx, &lost),
                     (false, _) => {}
                 }
             }
@@ -266,11 +287,41 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         })
     }
 
-    fn shut_down(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn shut_down(&mut self, cx: &mut Context<'_>, lost: &Lost) -> Poll<io::Result<()>> {
         // Whether that works does not matter any more.
         let _ = ready!(Pin::new(&mut self.io).poll_shutdown(cx));
-        self.over = true;
+        match lost {
+            Lost::Ours(_) if !self.over => {
+                let time = Box::pin(tokio::time::sleep(LINGER));
+                self.lingers = Some(Box::new(Lingering { time, bytes: LINGER_BYTES }));
+            }
+            _ => self.over = true,
+        }
         Poll::Ready(Ok(()))
+    }
+
+    /// Throws away what a peer says that was told to go, until it has gone or its time is over.
+    fn hear_out(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        let mut buffer = SPARE.take().unwrap_or_default();
+        let heard = self.fill(cx, &mut buffer);
+        let bytes = buffer.len();
+        buffer.clear();
+        SPARE.set(Some(buffer));
+        let ends = self.lingers.as_mut().is_none_or(|left| {
+            left.bytes = left.bytes.saturating_sub(bytes);
+            left.bytes == 0 || left.time.as_mut().poll(cx).is_ready()
+        });
+        match heard {
+            Poll::Pending if !ends => Poll::Pending,
+            Poll::Ready(Ok(false)) if !ends => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            _ => {
+                self.over = true;
+                Poll::Ready(Turn::Over)
+            }
+        }
     }
 
     fn lose(&mut self, lost: Lost) {

@@ -9,6 +9,7 @@ use super::{
     message::{self, Fields},
     stream::{Receiving, Sending, Stream},
 };
+use crate::head::BadConnect;
 use http::StatusCode;
 use std::time::Instant;
 
@@ -97,6 +98,7 @@ impl Core {
             return self.refuse(number, Code::PROTOCOL_ERROR, now);
         }
         let mut stream = Stream::new(Sending::Open, receiving, self.peer.initial_window, self.grant.stream);
+        stream.ordinary = matches!(request.head, Err(BadConnect::Method(_)));
         stream.content_left = request.content_length;
         stream.active = true;
         self.active += 1;

@@ -52,6 +52,8 @@ pub(super) struct Stream {
     pub(super) arrived: Queue,
     /// Bytes that have arrived and are not delivered.
     pub(super) held: usize,
+    /// It asked for something else than a tunnel.
+    pub(super) ordinary: bool,
     /// Bytes of the body that must still follow, of requests that say so.
     pub(super) content_left: Option<u64>,
     pub(super) answer: Option<Box<Answer>>,
@@ -80,6 +82,7 @@ impl Stream {
             promised: 0,
             arrived: Queue::default(),
             held: 0,
+            ordinary: false,
             content_left: None,
             answer: None,
             reader: None,
@@ -93,9 +96,9 @@ impl Stream {
         self.broken.is_some() || (self.sending == Sending::Ended && self.receiving == Receiving::Ended)
     }
 
-    /// Whether what comes is kept for somebody.
+    /// Whether what comes is a part of it.
     pub(super) fn takes(&self) -> bool {
-        self.receiving == Receiving::Open && self.broken.is_none() && self.wanted
+        self.receiving == Receiving::Open && self.broken.is_none()
     }
 
     /// Whether there is something to send that may be sent.

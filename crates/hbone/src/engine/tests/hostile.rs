@@ -162,6 +162,31 @@ fn what_breaks_a_stream() {
     }
 }
 
+/// Whether the answer goes out before or after the rest of the request comes must not matter to who is told what.
+#[test]
+fn what_breaks_a_request_that_was_answered_already() {
+    // GET / with a body of 2.
+    let get = || headers(1, false, b"\x82\x84\x86\x0f\x0d\x012");
+    for (bytes, resets, why) in [
+        (data(1, true, b"xx"), vec![], "its end"),
+        (reset(1), vec![], "a reset"),
+        (data(1, true, b"x"), vec![(1, Code::PROTOCOL_ERROR)], "a body that is shorter than it says"),
+        (data(1, false, b"xxx"), vec![(1, Code::PROTOCOL_ERROR)], "a body that is longer than it says"),
+        (get(), vec![(1, Code::PROTOCOL_ERROR)], "a second head"),
+        (window(1, 0x7fff_ffff), vec![(1, Code::FLOW_CONTROL_ERROR)], "a window beyond all"),
+    ] {
+        let mut server = server();
+        server.hear(&get());
+        let asked = server.core.next_asked().expect("a request");
+        server.core.answer(asked.stream, StatusCode::BAD_REQUEST, None, true).expect("a stream");
+        server.core.release(asked.stream);
+        assert_eq!(read(&server.say(usize::MAX)), Said::default());
+        server.hear(&bytes);
+        assert_eq!(read(&server.say(usize::MAX)), Said { go_away: None, resets }, "{why}");
+        assert_eq!((server.core.active, server.core.held), (0, 0), "{why}");
+    }
+}
+
 #[test]
 fn what_is_to_be_ignored() {
     for (bytes, why) in [
