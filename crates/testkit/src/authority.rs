@@ -4,9 +4,15 @@ use mesh::Identity;
 use pki::{
     ca_client::{Ask, CaClient},
     cache::{Authority, CertificateError},
+    certificate::WorkloadCertificate,
     control_plane::{ControlPlane, Source},
+    tls,
 };
-use std::time::Duration;
+use std::{io, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 /// How long the certificates are to live that nobody uses.
 const TTL: Duration = Duration::from_secs(600);
@@ -68,5 +74,26 @@ impl Caller {
             Err(CertificateError::Refused { message, .. }) => Answer::Refused(message),
             Err(error) => Answer::Other(error.to_string()),
         }
+    }
+
+    /// Asks for a certificate of an identity, to be that.
+    pub async fn credential(&self, identity: &Identity) -> Result<Credential, String> {
+        self.client.certify(identity).await.map(Credential).map_err(|error| error.to_string())
+    }
+}
+
+/// A certificate and its key.
+#[derive(Debug)]
+pub struct Credential(WorkloadCertificate);
+
+impl Credential {
+    /// Makes mutual TLS with a proxy that must have one of these identities.
+    pub async fn connect(
+        &self,
+        stream: TcpStream,
+        expected: &[Identity],
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<>> {
+        let connected = tls::connect(stream, tls::client_config(&self.0, expected)).await;
+        Ok(connected.map_err(io::Error::other)?.0)
     }
 }

@@ -9,6 +9,7 @@ pub mod attack;
 pub mod audience;
 pub mod backend;
 pub mod crowd;
+pub mod forward;
 pub mod hand;
 pub mod hold;
 pub mod idle;
@@ -35,6 +36,8 @@ pub enum App {
     Audience(audience::Options),
     /// Start a node proxy under a control plane that speaks nonsense.
     Mislead(mislead::Options),
+    /// Make mutual TLS with a proxy for programs that cannot.
+    Forward(forward::Options),
     /// Run the commands that are said on standard input.
     Hand,
     /// Keep one connection open, send a line at an interval, and say when and how it ended.
@@ -69,6 +72,7 @@ pub fn run(app: App) -> ExitCode {
         App::Crowd(options) => runtime.block_on(crowd::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Attack(options) => runtime.block_on(attack::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Audience(options) => runtime.block_on(audience::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
+        App::Forward(options) => runtime.block_on(forward::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Hand => hand::run().map(|()| String::new()),
         App::Hold(options) => runtime.block_on(hold::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),
         App::Idle(options) => runtime.block_on(idle::run(options)).and_then(|r| Ok(serde_json::to_string(&r)?)),

@@ -176,7 +176,7 @@ pub(super) fn state(stage: &Stage, name: &str) -> Result<String> {
 }
 
 /// The uid of a pod, which only its object says.
-fn uid(stage: &Stage, namespace: &str, name: &str) -> Result<String> {
+pub(super) fn uid(stage: &Stage, namespace: &str, name: &str) -> Result<String> {
     for entry in std::fs::read_dir(stage.lab().run_dir().join("config/manifests"))? {
         let text = std::fs::read_to_string(entry?.path()).unwrap_or_default();
         let Ok(object) = serde_json::from_str::<serde_json::Value>(&text) else { continue };

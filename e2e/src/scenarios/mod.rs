@@ -14,6 +14,7 @@ pub mod propagation;
 pub mod proxy;
 pub mod revoked;
 pub mod traffic;
+pub mod tunnel_protocol;
 pub mod waypoint;
 pub mod wire;
 
@@ -189,6 +190,16 @@ const ALL: &[Scenario] = &[
         env: revoked::LISTS,
         on: On::Lab,
         run: revoked::run,
+    },
+    Scenario {
+        name: "tunnel-protocol",
+        about: "h2spec on the port for tunnels, through mutual TLS",
+        needs: &["h2spec"],
+        fresh: false,
+        installed: true,
+        env: &[],
+        on: On::Lab,
+        run: tunnel_protocol::run,
     },
     Scenario {
         name: "identity-attacks",
