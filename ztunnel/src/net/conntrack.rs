@@ -47,10 +47,11 @@ pub fn adopt(netns: &Netns) -> io::Result<usize> {
     Ok(adopted)
 }
 
-/// How many TCP connections are open that were led elsewhere.
-pub fn led(netns: &Netns) -> io::Result<usize> {
+/// How many TCP connections are open that need rules to go on: those that were led elsewhere, and those with this mark,
+/// the answers to which find their way by it.
+pub fn led(netns: &Netns, mark: u32, mask: u32) -> io::Result<usize> {
     let listed = listed(&Socket::open(netns, Family::Netfilter)?)?;
-    Ok(listed.iter().filter(|entry| entry.led && entry.open).count())
+    Ok(listed.iter().filter(|entry| entry.open && (entry.led || entry.mark & mask == mark)).count())
 }
 
 /// Forgets the TCP connections that go their own way, those of the proxy too, and are not open any more. How many there were.

@@ -89,8 +89,8 @@ pub enum RedirectError {
         "the kernel refused the redirection rules, does it have nf_tables with nat, and are CAP_SYS_ADMIN and CAP_NET_ADMIN there: {0}"
     )]
     Rules(#[source] std::io::Error),
-    /// What is remembered of connections could not be forgotten.
-    #[error("the kernel does not forget the connections of the pod: {0}")]
+    /// What is remembered of connections could not be read or forgotten.
+    #[error("the kernel does not list or forget the connections of the pod: {0}")]
     Connections(#[source] std::io::Error),
     /// The kernel refused the policy route.
     #[error("the kernel refused the policy route of marked packets: {0}")]
@@ -155,6 +155,11 @@ pub fn join(netns: &Netns, redirect: &Redirect) -> Result<std::io::Result<()>, R
 pub fn leave(netns: &Netns) -> Result<(), RedirectError> {
     let_go(netns)?;
     conntrack::prune(netns).map(drop).map_err(RedirectError::Connections)
+}
+
+/// How many connections are open that would hang after [`remove`]: the pod's through the proxy, and the proxy's to the pod.
+pub fn carried(netns: &Netns) -> Result<usize, RedirectError> {
+    conntrack::led(netns, REDIRECTED_MARK, MARK_MASK).map_err(RedirectError::Connections)
 }
 
 /// Takes the redirection away. Fine when there is none.

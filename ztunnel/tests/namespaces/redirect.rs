@@ -3,11 +3,13 @@
 use std::io::ErrorKind::{ConnectionRefused, ConnectionReset, TimedOut};
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Instant;
 
 use ztunnel::net::conntrack;
-use ztunnel::net::redirect::{PROXY_MARK, Redirect, Standing, apply, leave, let_go, remove, verify};
+use ztunnel::net::redirect::{PROXY_MARK, Redirect, Standing, apply, carried, leave, let_go, remove, verify};
 
 use crate::Case;
+use crate::crowd::pause;
 use crate::world::{PATIENCE, World, at, hear, hear_marked, open_as, pod_v4, pod_v6, read_word, serve};
 
 pub(crate) const CASES: &[Case] = &[
@@ -31,6 +33,7 @@ pub(crate) const CASES: &[Case] = &[
     ("what is open when a pod joins does not lend its port to what comes then", lends_no_port),
     ("what ended while a pod joined is not remembered", pruned),
     ("what comes while a pod leaves goes on, by ports too that the proxy used in the caller's name", leaves),
+    ("what needs the rules to go on is counted until it has ended", counted),
     ("a port that a caller used in plaintext is free for the proxy in the caller's name", same_port),
 ];
 
@@ -416,6 +419,29 @@ fn leaves() {
         talk(&mut client, &mut accepted).unwrap();
         remove(pod).unwrap();
         talk(&mut client, &mut accepted).unwrap();
+    }
+}
+
+/// A pod's connection through the proxy, and the proxy's to a pod in a caller's name.
+fn counted() {
+    for ip in BOTH {
+        let outside = Outside::new(ip);
+        let world = &outside.world;
+        world.pods.iter().for_each(|pod| apply(pod, &Redirect::default()).unwrap());
+        let led = redirected(world, ip);
+        let proxys = open_as(&world.pods[1], at(ip(0), 40_404), at(ip(1), 80), Some(PROXY_MARK)).unwrap();
+        let accepted = outside.server.accept().unwrap();
+        for (pod, both) in [(0, [led.0, led.1]), (1, [proxys, accepted.0])] {
+            let pod = &world.pods[pod];
+            leave(pod).unwrap();
+            assert_eq!(carried(pod).unwrap(), 1);
+            drop(both);
+            let deadline = Instant::now() + PATIENCE;
+            while carried(pod).unwrap() > 0 {
+                assert!(Instant::now() < deadline, "it counts although it has ended");
+                pause(10);
+            }
+        }
     }
 }
 

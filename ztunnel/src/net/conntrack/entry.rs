@@ -15,6 +15,7 @@ const REPLY: u16 = 2;
 const STATUS: u16 = 3;
 const PROTOCOL_STATE: u16 = 4;
 const TIMEOUT: u16 = 7;
+const MARK: u16 = 8;
 const ZONE: u16 = 18;
 const ADDRESS: u16 = 1;
 const PROTOCOL: u16 = 2;
@@ -74,6 +75,8 @@ pub(super) struct Entry {
     pub(super) ends: (SocketAddr, SocketAddr),
     /// It was led elsewhere.
     pub(super) led: bool,
+    /// What it is marked with, if with anything.
+    pub(super) mark: u32,
     /// As far as the kernel has heard, which of one that was adopted may not be all.
     pub(super) open: bool,
     /// The zone in which it began, as the kernel writes it; none is that of all.
@@ -98,7 +101,8 @@ impl Entry {
             .and_then(|state| attribute(state, TCP))
             .and_then(|tcp| attribute(tcp, TCP_STATE)?.first());
         let open = state.is_some_and(|state| STATES_OPEN.contains(state));
-        Some(Self { ends, led: status & TRANSLATED != 0, open, zone })
+        let mark = attribute(attributes, MARK).and_then(|mark| mark.try_into().ok()).map_or(0, u32::from_be_bytes);
+        Some(Self { ends, led: status & TRANSLATED != 0, mark, open, zone })
     }
 
     /// The message that deletes it.
@@ -155,10 +159,10 @@ mod tests {
     fn an_entry_is_read_as_it_is_written() {
         for (source, destination) in [("10.0.0.1:40000", "10.0.0.2:80"), ("[fd00::1]:40000", "[fd00::2]:80")] {
             let ends: (SocketAddr, SocketAddr) = (source.parse().unwrap(), destination.parse().unwrap());
-            for (status, led, zone, state, open) in [
-                (HEARD_ASSURED_CONFIRMED, false, None, ESTABLISHED, true),
-                (HEARD_ASSURED_CONFIRMED, false, Some([0, 2]), 7, false),
-                (HEARD_ASSURED_CONFIRMED | 1 << 5, true, None, 4, true),
+            for (status, led, mark, zone, state, open) in [
+                (HEARD_ASSURED_CONFIRMED, false, 0, None, ESTABLISHED, true),
+                (HEARD_ASSURED_CONFIRMED, false, 0x111, Some([0, 2]), 7, false),
+                (HEARD_ASSURED_CONFIRMED | 1 << 5, true, 0, None, 4, true),
             ] {
                 let answer = listed(|entry| {
                     entry.nested(ORIGINAL, |tuple| {
@@ -168,13 +172,16 @@ mod tests {
                         }
                     });
                     entry.attribute(STATUS, &status.to_be_bytes());
+                    if mark != 0 {
+                        entry.attribute(MARK, &u32::to_be_bytes(mark));
+                    }
                     entry.nested(PROTOCOL_STATE, |protocol| {
                         protocol.nested(TCP, |tcp| {
                             tcp.attribute(TCP_STATE, &[state]);
                         });
                     });
                 });
-                assert_eq!(Entry::read(&answer), Some(Entry { ends, led, open, zone }));
+                assert_eq!(Entry::read(&answer), Some(Entry { ends, led, mark, open, zone }));
             }
         }
     }

@@ -5,7 +5,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Keeper;
 use crate::agent::limits::{LET_GO, LET_GO_ALIVE, LET_GO_LOOK};
 use crate::agent::steps::Want;
-use crate::net::conntrack;
+use crate::net::redirect;
 
 impl Keeper {
     /// Waits until what was open has ended, or had its time to.
@@ -19,9 +19,9 @@ impl Keeper {
             sleep_until(deadline.min(Instant::now() + LET_GO_LOOK)).await;
             let netns = netns.clone();
             // Where it cannot be known, it is as if something were open.
-            let led = self.in_kernel(move || conntrack::led(&netns)).await;
-            let open = led.map_err(|error| error.to_string()).and_then(|led| led.map_err(|error| error.to_string()));
-            if open == Ok(0) {
+            let carried = self.in_kernel(move || redirect::carried(&netns)).await;
+            let open = carried.and_then(|carried| Ok(carried?));
+            if matches!(open, Ok(0)) {
                 return;
             }
             if Instant::now() >= deadline {
