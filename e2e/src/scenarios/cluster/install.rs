@@ -9,6 +9,7 @@ use crate::{
     stage::Stage,
 };
 use anyhow::{Context, Result, ensure};
+use meshctl::lab::control::protocol::PodReport;
 use std::{collections::BTreeSet, time::Duration};
 
 /// The mesh is ready this soon.
@@ -50,11 +51,13 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     install::install_from(stage.cluster(), &chart, EARLIER, &[])?;
     ready(stage)?;
     let took = install::install(stage.cluster(), &[])?;
+    // Helm waits until each node has a new pod; then the last old one is still ending.
+    stage.wait("no pod of before is left", GONE_DEADLINE, |stage| {
+        let images =
+            ["get", "pods", "--namespace", install::NAMESPACE, "-o", "jsonpath={.items[*].spec.containers[*].image}"];
+        Ok(!stage.cluster().kubectl(&images)?.contains(EARLIER) && pods(stage)?.iter().all(|pod| pod.is_ready))
+    })?;
     ready(stage)?;
-    let others =
-        ["get", "pods", "--namespace", install::NAMESPACE, "-o", "jsonpath={.items[*].spec.containers[*].image}"];
-    let images = stage.cluster().kubectl(&others)?;
-    ensure!(!images.contains(EARLIER), "after the upgrade there are pods of before: {images}");
     seen.push(format!("installed by {from} and upgraded to those of now, all images new: {:.1} s", took.as_secs_f64()));
     Ok(())
 }
@@ -105,7 +108,7 @@ fn away(stage: &Stage) -> Result<()> {
 
 /// Every pod of the mesh is ready, none was restarted, and the class of waypoints is accepted.
 fn ready(stage: &Stage) -> Result<()> {
-    let pods: Vec<_> = stage.status()?.pods.into_iter().filter(|pod| pod.namespace == install::NAMESPACE).collect();
+    let pods = pods(stage)?;
     ensure!(!pods.is_empty(), "helm installed no pod");
     for pod in &pods {
         ensure!(pod.is_ready, "{} is not ready though helm has waited", pod.name);
@@ -117,6 +120,11 @@ fn ready(stage: &Stage) -> Result<()> {
     }
     stage.cluster().kubectl(&["wait", "--for=condition=Accepted", "gatewayclass/istio-waypoint", "--timeout=30s"])?;
     Ok(())
+}
+
+/// The pods of the mesh.
+fn pods(stage: &Stage) -> Result<Vec<PodReport>> {
+    Ok(stage.status()?.pods.into_iter().filter(|pod| pod.namespace == install::NAMESPACE).collect())
 }
 
 /// Every object in the cluster, but definitions and those that come and go by themselves.
