@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 const ENROLLED_MAX: Duration = Duration::from_secs(2);
 /// Where it will be seen if it takes longer.
 const ENROLLED_DEADLINE: Duration = Duration::from_secs(30);
+/// The service is there for everybody by then.
+const SERVED_DEADLINE: Duration = Duration::from_secs(20);
+/// Who uses it: a pod of the namespace, and one outside of the mesh.
+const CLIENTS: [&str; 2] = ["herd/client", "onlookers/client"];
 /// Requests a second of each load.
 const RATE: u32 = 50;
 /// Connections of each that are kept.
@@ -22,8 +26,12 @@ const SECONDS: u32 = 12;
 /// Runs the scenario.
 pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     stage.apply(include_str!("enrol.yaml"))?;
-    stage.ready(&["herd/client", "onlookers/client"])?;
+    stage.ready(&CLIENTS)?;
     stage.cluster().kubectl(&["rollout", "status", "deployment/server", "--namespace", "herd", "--timeout=60s"])?;
+    // While kube-proxy makes a service's first endpoints known, a connection to it may be lost, mesh or not.
+    for client in CLIENTS {
+        stage.wait("the service answers", SERVED_DEADLINE, |stage| Ok(stage.answers(client, "server.herd")))?;
+    }
     for (what, label, inside) in
         [("labelled", "istio.io/dataplane-mode=ambient", true), ("unlabelled", "istio.io/dataplane-mode-", false)]
     {
@@ -56,7 +64,7 @@ fn pods(stage: &Stage) -> Result<Vec<PodReport>> {
 fn start(stage: &mut Stage) -> Result<Vec<(bool, Going)>> {
     let (rate, seconds, connections) = (RATE.to_string(), SECONDS.to_string(), KEPT.to_string());
     let (mut loads, mut files) = (Vec::new(), Vec::new());
-    for client in ["herd/client", "onlookers/client"] {
+    for client in CLIENTS {
         let [file, other] = [Stage::fresh_path(), Stage::fresh_path()];
         let both = ["--rate", &rate, "--seconds", &seconds, "--ready-file"];
         let new = [&["load", "server.herd.svc.cluster.local:80"], &both[..], &[&file]].concat();
