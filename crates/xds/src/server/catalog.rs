@@ -47,8 +47,9 @@ pub struct Head {
 pub struct End {
     /// Place of the latest change.
     pub place: u64,
-    /// Place of the latest change that must not wait to be merged with others: a removal, a
-    /// policy that denies, or rules that guard.
+    /// Place of the latest change that must not wait to be merged with others: a policy that denies, rules that guard,
+    /// and the removal of either kind. Workloads go as often as they come, and are merged as those are: where each that
+    /// goes is a round to every proxy, a rollout keeps all of them waiting.
     pub urgent: u64,
 }
 
@@ -187,7 +188,7 @@ impl Contents {
         if self.place != before {
             let end = &mut self.ends[kind.index()];
             end.place = self.place;
-            if removes || urgent {
+            if urgent || (removes && kind != Kind::Address) {
                 end.urgent = self.place;
             }
         }

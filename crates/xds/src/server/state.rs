@@ -90,7 +90,7 @@ pub enum Pending {
     Nothing,
     /// There are changes that may wait a little to be told with others.
     Changes,
-    /// There are removals, a policy that denies, or a question.
+    /// There is something that may restrict, or a question.
     Urgent,
 }
 

@@ -62,13 +62,13 @@ fn the_same_again_is_no_change() {
 }
 
 #[test]
-fn removals_and_denials_are_urgent_and_nothing_else_is() {
+fn what_may_restrict_is_urgent_and_nothing_else_is() {
     let (mut publisher, catalog) = catalog();
     for (what, change, urgent) in [
         ("a workload", workload("a", "1"), false),
         ("an allowance", policy("allow", Action::Allow), false),
         ("a denial", policy("deny", Action::Deny), true),
-        ("a removal", Change::RemoveAddress("a".into()), true),
+        ("a workload that goes", Change::RemoveAddress("a".into()), false),
         ("a removed policy", Change::RemovePolicy("ns/allow".into()), true),
     ] {
         let kind = resource::of_change(&change).0;
