@@ -55,10 +55,11 @@ fn version(program: &str, flag: &str) -> Option<String> {
     number(&text).map(|number| format!("{program} {number}"))
 }
 
-/// The first thing that looks like a version: `1.22.1` in `nginx version: nginx/1.22.1`.
+/// The first thing that looks like a version: `1.22.1` in `nginx version: nginx/1.22.1`. The program's path may have others.
 fn number(text: &str) -> Option<&str> {
-    let parts = text.split(|c: char| c != '.' && !c.is_ascii_digit());
-    parts.map(|part| part.trim_matches('.')).find(|part| part.contains('.'))
+    let words = text.split_whitespace().filter(|word| !word.starts_with('/'));
+    let mut parts = words.flat_map(|word| word.split(|c: char| c != '.' && !c.is_ascii_digit()));
+    parts.find_map(|part| Some(part.trim_matches('.')).filter(|part| part.contains('.')))
 }
 
 /// How many cores others keep busy, looked at for a moment in which we do nothing.
@@ -79,7 +80,7 @@ mod tests {
             ("nginx version: nginx/1.22.1\n", Some("1.22.1")),
             ("iperf 3.12 (cJSON 1.7.15)", Some("3.12")),
             ("HAProxy version 2.6.12-1+deb12u4 2026/01/01 - https://haproxy.org/", Some("2.6.12")),
-            ("/bin/envoy  version: 9e5580933/1.40.0/Clean/RELEASE/BoringSSL", Some("1.40.0")),
+            ("/opt/python/3.11.7/bin/envoy  version: 9e5580933/1.40.0/Clean/RELEASE/BoringSSL", Some("1.40.0")),
             ("none", None),
         ] {
             assert_eq!(number(text), want, "{text}");

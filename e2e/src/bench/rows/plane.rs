@@ -96,9 +96,13 @@ impl Plane {
             ensure!(resident < RESIDENT_MAX, "the control plane has {} resident", Unit::Bytes.show(resident));
             rig::pause(LOOK_INTERVAL);
             let found = usage::below(root, &["audience", &audience.go])?.pop();
+            // In this order: what has ended after its last word has said it.
+            if stage.exec(&self.pod, &["test", "-s", path])?.code == 0 {
+                return Ok(true);
+            }
             ensure!(process.is_none() || found.is_some(), "the proxies have ended");
             process = found;
-            Ok(stage.exec(&self.pod, &["test", "-s", path])?.code == 0)
+            Ok(false)
         })?;
         Ok(())
     }
