@@ -14,6 +14,7 @@
 //! | [`load`] | the programs that make load |
 //! | [`usage`], [`machine`] | what processes use; what was measured on |
 //! | [`figure`] | medians, ratios, targets; pure |
+//! | [`notes`] | where the time goes, of rows whose target is not met |
 //! | [`page`] | the table, for people and for machines |
 //!
 //! A row that cannot run says so and why; nothing is estimated.
@@ -21,6 +22,7 @@
 pub mod figure;
 pub mod load;
 pub mod machine;
+pub mod notes;
 pub mod page;
 pub mod peers;
 pub mod rig;

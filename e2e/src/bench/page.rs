@@ -3,6 +3,7 @@
 use super::{
     figure::{Cost, Figure, OURS, PLAIN, Target, Unit, median, spread},
     machine::Machine,
+    notes,
     rows::{self, Row},
 };
 use anyhow::Result;
@@ -136,6 +137,9 @@ pub fn markdown(page: &Page) -> String {
     out.push_str(&summary(page));
     for row in &page.rows {
         let _ = writeln!(out, "## {}\n\n{}.\n", row.name, row.about);
+        if let Some(note) = notes::of(&row.name) {
+            let _ = writeln!(out, "{}\n", note.trim());
+        }
         for (at, sitting) in row.sittings.iter().enumerate() {
             write_sitting(&mut out, at + 1, sitting);
         }
