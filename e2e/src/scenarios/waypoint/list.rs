@@ -106,7 +106,7 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "waypoint-limits",
-        about: "3 replicas, 100 requests a second for each of 10 callers: each gets its share",
+        about: "3 replicas, so many requests a second for each of 10 callers: each gets its share",
         needs: &["curl"],
         fresh: false,
         installed: true,
