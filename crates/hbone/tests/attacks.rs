@@ -18,7 +18,6 @@ const BYTES_MAX: usize = 24 << 20;
 const NEIGHBOUR_WAITS_MAX: Duration = Duration::from_secs(10);
 /// How much the process may grow by all attacks together.
 const GROWTH_BYTES_MAX: usize = 48 << 20;
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// Method CONNECT and authority 10.0.0.1:80 as literals.
 const CONNECT: &[u8] = b"\x02\x07CONNECT\x01\x0b10.0.0.1:80";
 

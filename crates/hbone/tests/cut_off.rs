@@ -7,7 +7,6 @@ use hbone::accept::ConnectionEnd;
 use support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// A frame of 16 MiB less one byte, which is more than anybody takes.
 const TOO_LARGE: &[u8] = b"\xff\xff\xff\0\0\0\0\0\x01";
 const GO_AWAY: u8 = 7;

@@ -75,17 +75,16 @@ impl Core {
             *left = after;
         }
         stream.recv_window -= bytes as i64;
-        if !stream.wanted {
+        if stream.wanted {
+            stream.arrived.take_from(buffer, bytes);
+            stream.held += bytes;
+            if !stream.only_end {
+                self.wakes.extend(stream.reader.take());
+            }
+            self.hold(bytes);
+        } else {
             buffer.advance(bytes);
-            self.replenish();
-            return Ok(());
         }
-        stream.arrived.take_from(buffer, bytes);
-        stream.held += bytes;
-        if !stream.only_end {
-            self.wakes.extend(stream.reader.take());
-        }
-        self.hold(bytes);
         self.replenish();
         Ok(())
     }

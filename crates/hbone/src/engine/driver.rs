@@ -59,7 +59,7 @@ pub(super) struct Driver<IO> {
     keep: Keep,
     wakes: Vec<Waker>,
     /// All was said, also why; what still comes is for nobody.
-    lingers: Option<Box<Lingering>>,
+    lingers: Option<Lingering>,
     over: bool,
 }
 
@@ -293,7 +293,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         match lost {
             Lost::Ours(_) if !self.over => {
                 let time = Box::pin(tokio::time::sleep(LINGER));
-                self.lingers = Some(Box::new(Lingering { time, bytes: LINGER_BYTES }));
+                self.lingers = Some(Lingering { time, bytes: LINGER_BYTES });
             }
             _ => self.over = true,
         }

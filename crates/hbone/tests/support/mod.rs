@@ -25,6 +25,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// What a client says first: the preface, and SETTINGS that say nothing.
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
 /// Far more than anything takes, for machines that do much else.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
