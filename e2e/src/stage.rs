@@ -281,6 +281,11 @@ impl Stage {
         addresses(&found.ok_or_else(|| anyhow!("there is no service {host}"))?.cluster_ips)
     }
 
+    /// The pods of a namespace.
+    pub fn pods_of(&self, namespace: &str) -> Result<Vec<PodReport>> {
+        Ok(self.status()?.pods.into_iter().filter(|pod| pod.namespace == namespace).collect())
+    }
+
     /// Whether an HTTP server answers 200 to a pod.
     pub fn answers(&self, pod: &str, target: &str) -> bool {
         let url = format!("http://{target}/");

@@ -1,7 +1,7 @@
 //! HTTP/2 as the port for tunnels speaks it, judged by h2spec, through mutual TLS.
 
 use super::attacks::{authority, state, uid};
-use crate::stage::Stage;
+use crate::stage::{Output, Stage};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 use testkit::tokens::{Holder, Signer, claims};
@@ -41,14 +41,20 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     let door = stage.app(CLIENT, &door.concat())?;
     stage.written(CLIENT, &ready)?;
     let (host, port) = DOOR.split_once(':').context("a host and a port")?;
-    let out = stage.exec(CLIENT, &["h2spec", "-h", host, "-p", port, "-o", "3"])?;
+    let (out, summary) = h2spec(stage, CLIENT, host, port)?;
     door.stop()?;
-    let summary = out.stdout.lines().rev().find(|line| line.contains("tests,")).unwrap_or("no summary").to_owned();
     let failed: BTreeSet<&str> = failures(&out.stdout).collect();
     ensure!(summary.starts_with(&format!("{CASES} tests")), "h2spec: {summary}: {}", out.stdout);
     ensure!(failed.is_subset(&BTreeSet::from(OF_OTHER_SERVERS)), "h2spec: {summary}: {failed:#?}: {}", out.stdout);
     seen.push(format!("h2spec on 15008: {summary}; those that failed ask for what no tunnel is"));
     Ok(())
+}
+
+/// Has h2spec judge a server from a pod; what it said, and the line that sums it up.
+pub(super) fn h2spec(stage: &Stage, pod: &str, host: &str, port: &str) -> Result<(Output, String)> {
+    let out = stage.exec(pod, &["h2spec", "-h", host, "-p", port, "-o", "3"])?;
+    let summary = out.stdout.lines().rev().find(|line| line.contains("tests,")).unwrap_or("no summary").to_owned();
+    Ok((out, summary))
 }
 
 /// What h2spec says that failed: `× 2: Sends…`.

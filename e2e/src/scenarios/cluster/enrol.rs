@@ -12,8 +12,6 @@ use std::time::{Duration, Instant};
 const ENROLLED_MAX: Duration = Duration::from_secs(2);
 /// Where it will be seen if it takes longer.
 const ENROLLED_DEADLINE: Duration = Duration::from_secs(30);
-/// The service is there for everybody by then.
-const SERVED_DEADLINE: Duration = Duration::from_secs(20);
 /// Who uses it: a pod of the namespace, and one outside of the mesh.
 const CLIENTS: [&str; 2] = ["herd/client", "onlookers/client"];
 /// Requests a second of each load.
@@ -27,11 +25,7 @@ const SECONDS: u32 = 12;
 pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     stage.apply(include_str!("enrol.yaml"))?;
     stage.ready(&CLIENTS)?;
-    stage.cluster().kubectl(&["rollout", "status", "deployment/server", "--namespace", "herd", "--timeout=60s"])?;
-    // While kube-proxy makes a service's first endpoints known, a connection to it may be lost, mesh or not.
-    for client in CLIENTS {
-        stage.wait("the service answers", SERVED_DEADLINE, |stage| Ok(stage.answers(client, "server.herd")))?;
-    }
+    super::served(stage, "herd", &CLIENTS)?;
     for (what, label, inside) in
         [("labelled", "istio.io/dataplane-mode=ambient", true), ("unlabelled", "istio.io/dataplane-mode-", false)]
     {
@@ -57,7 +51,7 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
 }
 
 fn pods(stage: &Stage) -> Result<Vec<PodReport>> {
-    Ok(stage.status()?.pods.into_iter().filter(|pod| pod.namespace == "herd").collect())
+    stage.pods_of("herd")
 }
 
 /// New connections and kept ones, from a pod of the namespace and from one outside.

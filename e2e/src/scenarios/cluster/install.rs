@@ -9,7 +9,6 @@ use crate::{
     stage::Stage,
 };
 use anyhow::{Context, Result, ensure};
-use meshctl::lab::control::protocol::PodReport;
 use std::{collections::BTreeSet, time::Duration};
 
 /// The mesh is ready this soon.
@@ -55,7 +54,8 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     stage.wait("no pod of before is left", GONE_DEADLINE, |stage| {
         let images =
             ["get", "pods", "--namespace", install::NAMESPACE, "-o", "jsonpath={.items[*].spec.containers[*].image}"];
-        Ok(!stage.cluster().kubectl(&images)?.contains(EARLIER) && pods(stage)?.iter().all(|pod| pod.is_ready))
+        Ok(!stage.cluster().kubectl(&images)?.contains(EARLIER)
+            && stage.pods_of(install::NAMESPACE)?.iter().all(|pod| pod.is_ready))
     })?;
     ready(stage)?;
     seen.push(format!("installed by {from} and upgraded to those of now, all images new: {:.1} s", took.as_secs_f64()));
@@ -108,7 +108,7 @@ fn away(stage: &Stage) -> Result<()> {
 
 /// Every pod of the mesh is ready, none was restarted, and the class of waypoints is accepted.
 fn ready(stage: &Stage) -> Result<()> {
-    let pods = pods(stage)?;
+    let pods = stage.pods_of(install::NAMESPACE)?;
     ensure!(!pods.is_empty(), "helm installed no pod");
     for pod in &pods {
         ensure!(pod.is_ready, "{} is not ready though helm has waited", pod.name);
@@ -120,11 +120,6 @@ fn ready(stage: &Stage) -> Result<()> {
     }
     stage.cluster().kubectl(&["wait", "--for=condition=Accepted", "gatewayclass/istio-waypoint", "--timeout=30s"])?;
     Ok(())
-}
-
-/// The pods of the mesh.
-fn pods(stage: &Stage) -> Result<Vec<PodReport>> {
-    Ok(stage.status()?.pods.into_iter().filter(|pod| pod.namespace == install::NAMESPACE).collect())
 }
 
 /// Every object in the cluster, but definitions and those that come and go by themselves.

@@ -13,6 +13,24 @@ pub mod waypoint;
 pub mod wrong_uses;
 
 use super::{On, Scenario};
+use crate::stage::Stage;
+use anyhow::Result;
+use std::time::Duration;
+
+/// A service whose pods are ready is there for everybody by then.
+const SERVED_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Waits until a namespace's `server` is ready, and answers each of these pods as a service: while kube-proxy makes its
+/// first endpoints known, a connection to it may be lost, mesh or not.
+fn served(stage: &mut Stage, namespace: &str, clients: &[&str]) -> Result<()> {
+    let ready = ["rollout", "status", "deployment/server", "--namespace", namespace, "--timeout=60s"];
+    stage.cluster().kubectl(&ready)?;
+    let service = format!("server.{namespace}");
+    for client in clients {
+        stage.wait("the service answers", SERVED_DEADLINE, |stage| Ok(stage.answers(client, &service)))?;
+    }
+    Ok(())
+}
 
 /// Them, in the order they run.
 pub const ALL: &[Scenario] = &[

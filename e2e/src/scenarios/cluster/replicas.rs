@@ -34,18 +34,15 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
 fn both(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     stage.apply(include_str!("rolling.yaml"))?;
     stage.ready(&["rolling/client"])?;
-    stage.cluster().kubectl(&["rollout", "status", "deployment/server", "--namespace", "rolling", "--timeout=60s"])?;
     stage.enrolled(&["rolling/client"], true)?;
-    stage.wait("the server answers", Duration::from_secs(20), |stage| {
-        Ok(stage.answers("rolling/client", "server.rolling"))
-    })?;
+    super::served(stage, "rolling", &["rolling/client"])?;
     killed(stage, seen)?;
     away(stage, seen)
 }
 
 /// Each replica is killed once, and a policy is changed at that moment.
 fn killed(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
-    let pods = stage.status()?.pods.into_iter().filter(|pod| pod.namespace == NAMESPACE);
+    let pods = stage.pods_of(NAMESPACE)?.into_iter();
     let replicas: Vec<String> = pods.filter(|pod| pod.name.starts_with("istiod")).map(|pod| pod.name).collect();
     ensure!(replicas.len() == 2, "there are these replicas: {replicas:?}");
     for (n, replica) in replicas.iter().enumerate() {

@@ -25,9 +25,8 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
     waypoint::open(stage)?;
     stage.apply(include_str!("rolling.yaml"))?;
     stage.ready(&["rolling/client"])?;
-    stage.cluster().kubectl(&["rollout", "status", "deployment/server", "--namespace", "rolling", "--timeout=60s"])?;
     stage.enrolled(&["rolling/client"], true)?;
-    stage.wait("the server answers", GONE_DEADLINE, |stage| Ok(stage.answers("rolling/client", "server.rolling")))?;
+    super::served(stage, "rolling", &["rolling/client"])?;
     for (what, namespace, client, target) in RESTARTS {
         let done = Stage::fresh_path();
         let rate = [RATE, SECONDS].map(|number| number.to_string());

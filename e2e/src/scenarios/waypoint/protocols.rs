@@ -1,7 +1,7 @@
 //! HTTP as others speak it: h2spec, gRPC's own library, WebSocket, and requests that servers read differently.
 
 use super::{CLIENT, ask, counts};
-use crate::{apps::ambiguous, stage::Stage};
+use crate::{apps::ambiguous, scenarios::tunnel_protocol, stage::Stage};
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write as _;
 
@@ -63,8 +63,7 @@ pub fn run(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
 }
 
 fn h2spec(stage: &mut Stage, seen: &mut Vec<String>) -> Result<()> {
-    let out = stage.exec(CLIENT, &["h2spec", "-h", "store.mall", "-p", "90", "-o", "3"])?;
-    let summary = out.stdout.lines().rev().find(|line| line.contains("tests,")).unwrap_or("no summary").to_owned();
+    let (out, summary) = tunnel_protocol::h2spec(stage, CLIENT, "store.mall", "90")?;
     ensure!(out.code == 0, "h2spec: {summary}: {}", out.stdout);
     seen.push(format!("h2spec: {summary}"));
     Ok(())
