@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, body::Body, client::GrpcService};
 use xds::{
-    Kind, Node,
+    Kind, Node, digests,
     wire::{self, Request},
 };
 
@@ -32,7 +32,7 @@ const REQUESTS_QUEUED_MAX: usize = 16;
 /// What is known from an earlier stream: name → version, of addresses.
 pub type Versions = BTreeMap<String, String>;
 
-/// What a proxy says first: a request for each kind. Made once for all of them, as it has megabytes where much is known.
+/// What a proxy says first: a request for each kind. Made once for all of them; what is known is said in short.
 #[derive(Clone, Debug)]
 pub struct Opening(Bytes);
 
@@ -78,7 +78,9 @@ impl Opening {
         let mut requests = xds::client::state::Client::new(node, Kind::NODE_PROXY).open();
         for request in &mut requests {
             if request.type_url == Kind::Address.type_url() {
-                request.initial_resource_versions = known.clone();
+                let short = digests::claim(known.iter().map(|(name, version)| (&**name, &**version)));
+                request.initial_resource_versions =
+                    if known.is_empty() { Versions::new() } else { Versions::from([short]) };
             }
         }
         Self(requests.iter().map(framed).collect::<Vec<_>>().concat().into())

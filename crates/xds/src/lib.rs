@@ -9,10 +9,11 @@
 //! It never decides who may see what: that is the [`server::Admission`] of the program.
 //!
 //! Reading order: [`resource`] (kinds and names) · [`node`] (what a client says of itself) ·
-//! [`wire`] (the messages) · [`codec`] · [`client`] · [`server`] · [`limits`].
+//! [`wire`] (the messages) · [`codec`] · [`digests`] (what a client has, in short) · [`client`] · [`server`] · [`limits`].
 
 pub mod client;
 pub mod codec;
+pub mod digests;
 pub mod limits;
 pub mod node;
 pub mod resource;

@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 
-pub use proto::discovery::{DeltaDiscoveryRequest as Request, Status};
+pub use proto::discovery::{ControlPlane, DeltaDiscoveryRequest as Request, Status};
 
 /// Path of the stream.
 pub const METHOD: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
@@ -34,6 +34,9 @@ pub struct Response {
     /// Names that are gone.
     #[prost(string, repeated, tag = "6")]
     pub removed_resources: Vec<String>,
+    /// Who answers.
+    #[prost(message, optional, tag = "7")]
+    pub control_plane: Option<ControlPlane>,
 }
 
 /// `Resource`, sharing the buffer it was read from.

@@ -17,6 +17,7 @@ use std::{
 use xds::{
     Kind, Node,
     client::state::Client,
+    digests,
     server::{
         Audience, Catalog, Publication, Publisher, Scope, catalog,
         state::{Event, Pending, Session},
@@ -313,6 +314,8 @@ struct World {
     catalog: Catalog,
     proxies: Vec<Proxy>,
     sessions: u64,
+    /// This server has never heard of digests.
+    is_old: bool,
     now: Instant,
 }
 
@@ -326,12 +329,12 @@ impl World {
             true => Scope::NodeProxy,
             false => Scope::Waypoint(format!("ns/g{}", n + WAYPOINTS - CLIENTS).into()),
         };
-        let proxies = (0..CLIENTS).map(|n| Proxy {
-            scope: scope(n),
-            client: Client::new(Node::ztunnel(None, &format!("proxy-{n}"), "istio-system", "n1"), scope(n).kinds()),
-            applied: Applied::default(),
-            stream: None,
-            slowness: [2, 3, 20, 3, 10][n],
+        let proxies = (0..CLIENTS).map(|n| {
+            let node = Node::ztunnel(None, &format!("proxy-{n}"), "istio-system", "n1");
+            let mut client = Client::new(node, scope(n).kinds());
+            // The first says always one by one what it has.
+            client.set_digests_from(if n == 0 || !seed.is_multiple_of(4) { usize::MAX } else { n });
+            Proxy { scope: scope(n), client, applied: Applied::default(), stream: None, slowness: [2, 3, 20, 3, 10][n] }
         });
         Self {
             proxies: proxies.collect(),
@@ -340,6 +343,7 @@ impl World {
             publisher,
             catalog,
             sessions: 0,
+            is_old: false,
             now: Instant::now(),
         }
     }
@@ -347,6 +351,7 @@ impl World {
     /// Another process with the same sources: it hears of them in another order.
     fn restart_server(&mut self) {
         let tombstones_max = if self.dice.one_in(2) { 2 } else { 1000 };
+        self.is_old = self.dice.one_in(3);
         (self.publisher, self.catalog) = catalog();
         self.publisher.set_tombstones_max(tombstones_max);
         self.publisher.set_synced();
@@ -371,7 +376,12 @@ impl World {
 
     fn server_reads(&mut self, n: usize) {
         let Some(stream) = &mut self.proxies[n].stream else { return };
-        if let Some(request) = stream.requests.pop_front() {
+        if let Some(mut request) = stream.requests.pop_front() {
+            if self.is_old
+                && let Some(claim) = request.initial_resource_versions.remove(digests::CLAIM)
+            {
+                request.initial_resource_versions.insert("what is this".into(), claim);
+            }
             match stream.session.request(request) {
                 Event::Asked(_) | Event::Acked(_) | Event::Stale(_) => {}
                 event @ (Event::Nacked(..) | Event::Unserved(_)) => panic!("{event:?}"),
@@ -387,7 +397,11 @@ impl World {
             return;
         }
         match stream.session.round(&self.catalog.contents()) {
-            Ok(outgoing) => stream.responses.extend(outgoing.into_iter().map(|outgoing| outgoing.response)),
+            Ok(outgoing) => stream.responses.extend(outgoing.into_iter().map(|outgoing| {
+                let mut response = outgoing.response;
+                response.control_plane.take_if(|_| self.is_old);
+                response
+            })),
             Err(_) => self.proxies[n].stream = None,
         }
     }

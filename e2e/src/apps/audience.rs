@@ -23,8 +23,6 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 /// So many connect at once: each is told everything first, which is held in memory until it is read.
 const OPENING_MAX: usize = 8;
-/// So many connect again at the same moment: what each says that it knows is 10 MB in the largest mesh.
-const AGAIN_MAX: usize = 64;
 /// Who has not connected again by then gives up.
 const AGAIN_DEADLINE: Duration = Duration::from_secs(180);
 /// How often the file to wait for is looked for.
@@ -136,7 +134,7 @@ pub async fn run(options: Options) -> Result<Report> {
         // The changes were all of one workload.
         let (known, began) = (Opening::of("ztunnel-1", &known), Instant::now());
         let opening = (0..options.proxies).map(|_| again(&place, &token, &known, began));
-        let mut all = stream::iter(opening).buffer_unordered(AGAIN_MAX);
+        let mut all = stream::iter(opening).buffer_unordered(options.proxies);
         let mut open = Vec::new();
         while let Some((listener, bytes, refused)) = all.try_next().await? {
             report.again_bytes += bytes;

@@ -129,6 +129,7 @@ mod tests {
             type_url: Kind::Address.type_url().into(),
             nonce: nonce.into(),
             removed_resources: vec!["gone".into()],
+            control_plane: None,
         };
         super::super::framed(&response).to_vec()
     }

@@ -1,16 +1,20 @@
 //! What a client knows and what it answers. Pure: no clock, no socket, no task.
 //!
 //! It remembers the version of every resource it took, so that after a lost stream it is sent
-//! only what changed; it does not hold the resources, which are the sink's.
+//! only what changed; it does not hold the resources, which are the sink's. What it remembers it says resource by
+//! resource, or in short, to a server that has said that it knows how ([`crate::digests`]).
 
 use crate::{
     Kind, Node,
     codec::{self, DecodeError, Names},
-    limits,
+    digests, limits, resource,
     wire::{Request, Response, Status},
 };
 use mesh::{Change, Str};
-use std::{collections::HashMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt::Write,
+};
 
 /// A client of delta ADS.
 #[derive(Debug)]
@@ -20,6 +24,9 @@ pub struct Client {
     kinds: &'static [Kind],
     known: [Known; Kind::ALL.len()],
     synced: bool,
+    /// The server of the last stream knows digests.
+    knows_digests: bool,
+    digests_from: usize,
     /// Texts that resources repeat.
     names: Names,
 }
@@ -31,6 +38,8 @@ struct Known {
     versions: HashMap<Str, Str>,
     /// A response has been handled on this stream.
     answered: bool,
+    /// What it has was said in short on this stream, and has not been answered.
+    in_short: bool,
 }
 
 /// A resource that was refused.
@@ -63,22 +72,35 @@ pub struct Unasked(pub String);
 impl Client {
     /// A client that asks for these kinds and knows nothing yet.
     pub fn new(node: Node, kinds: &'static [Kind]) -> Self {
-        Self { node, kinds, known: Default::default(), synced: false, names: Names::new() }
+        Self {
+            node,
+            kinds,
+            known: Default::default(),
+            synced: false,
+            knows_digests: false,
+            digests_from: digests::RESOURCES_MIN,
+            names: Names::new(),
+        }
+    }
+
+    /// Who has as many resources says it in short; [`digests::RESOURCES_MIN`] unless there is a reason.
+    pub fn set_digests_from(&mut self, resources: usize) {
+        self.digests_from = resources;
     }
 
     /// The first requests of a new stream, in the order in which they are sent.
     pub fn open(&mut self) -> Vec<Request> {
-        for known in &mut self.known {
+        for kind in self.kinds {
+            let known = &mut self.known[kind.index()];
             known.answered = false;
+            let much = known.versions.len() >= self.digests_from;
+            known.in_short = self.knows_digests && digests::are_of(*kind) && much;
         }
-        let request = |kind: &Kind| {
-            let versions = self.known[kind.index()].versions.iter();
-            Request {
-                node: Some(self.node.to_wire()),
-                type_url: kind.type_url().into(),
-                initial_resource_versions: versions.map(|(name, v)| (name.to_string(), v.to_string())).collect(),
-                ..Request::default()
-            }
+        let request = |kind: &Kind| Request {
+            node: Some(self.node.to_wire()),
+            type_url: kind.type_url().into(),
+            initial_resource_versions: self.known[kind.index()].claims(),
+            ..Request::default()
         };
         self.kinds.iter().map(request).collect()
     }
@@ -106,7 +128,12 @@ impl Client {
         let Some(kind) = kind else {
             return Err(Unasked(response.type_url.chars().take(200).collect()));
         };
+        let identifier = response.control_plane.as_ref().map_or("", |it| &it.identifier);
         let known = &mut self.known[kind.index()];
+        if !known.answered && digests::are_of(kind) {
+            self.knows_digests = digests::known_to(identifier);
+        }
+        let resent = std::mem::take(&mut known.in_short).then(|| Resent::of(&response, self.knows_digests));
         let mut changes = Vec::with_capacity(response.resources.len() + response.removed_resources.len());
         let mut refused = Vec::new();
         for bytes in &response.resources {
@@ -117,8 +144,11 @@ impl Client {
             }
         }
         // Updates first: a name that is on both lists ends up removed, as with Istio's proxy.
-        for name in response.removed_resources {
-            let name = Str::from(name);
+        let removed = match resent {
+            Some(resent) => known.missing(&resent, &changes, &refused),
+            None => response.removed_resources.into_iter().map(Str::from).collect(),
+        };
+        for name in removed {
             known.versions.remove(&name);
             changes.push(match kind {
                 Kind::Address => Change::RemoveAddress(name),
@@ -140,12 +170,55 @@ impl Client {
 }
 
 impl Known {
+    /// What it has, as the first request of a stream says it.
+    fn claims(&self) -> BTreeMap<String, String> {
+        if self.in_short {
+            return [digests::claim(self.versions.iter().map(|(name, version)| (&**name, &**version)))].into();
+        }
+        self.versions.iter().map(|(name, version)| (name.to_string(), version.to_string())).collect()
+    }
+
+    /// What it has and was not sent, of all that was to be sent: it is gone. What was sent and refused is not, and
+    /// where one cannot say its name, it may be any.
+    fn missing(&self, resent: &Resent, sent: &[Change], refused: &[Refused]) -> Vec<Str> {
+        if refused.iter().any(|refused| refused.name.is_empty()) {
+            return Vec::new();
+        }
+        let sent = sent.iter().map(|change| resource::of_change(change).1);
+        let sent: HashSet<Str> = sent.chain(refused.iter().map(|refused| Str::from(&*refused.name))).collect();
+        self.versions.keys().filter(|name| resent.covers(name) && !sent.contains(*name)).cloned().collect()
+    }
+
     fn take(&mut self, decoded: codec::Decoded) -> Result<Change, (String, DecodeError)> {
         if self.versions.len() >= limits::RESOURCES_MAX && !self.versions.contains_key(&decoded.name) {
             return Err((decoded.name.to_string(), DecodeError::TooMany));
         }
         self.versions.insert(decoded.name, decoded.version);
         Ok(decoded.change)
+    }
+}
+
+/// What was sent whole in answer to a client that said in short what it has.
+enum Resent {
+    Everything,
+    Buckets(HashSet<usize>),
+}
+
+impl Resent {
+    fn of(response: &Response, knows_digests: bool) -> Self {
+        let removed = &response.removed_resources;
+        // Not understood, it is a resource that the server has not got.
+        if !knows_digests || removed.iter().any(|name| name == digests::CLAIM) {
+            return Self::Everything;
+        }
+        Self::Buckets(removed.iter().filter_map(|name| digests::resent_bucket(name)).collect())
+    }
+
+    fn covers(&self, name: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Buckets(buckets) => buckets.contains(&digests::bucket(name)),
+        }
     }
 }
 

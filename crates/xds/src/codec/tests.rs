@@ -281,6 +281,7 @@ fn our_messages_are_the_generated_ones_on_the_wire() {
         type_url: "t".into(),
         nonce: "x".into(),
         removed_resources: vec!["r".into()],
+        control_plane: Some(generated::ControlPlane { identifier: "c".into() }),
     };
     let ours = wire::Response::decode(&*response.encode_to_vec()).expect("the same layout");
     assert_eq!(ours.encode_to_vec(), response.encode_to_vec());

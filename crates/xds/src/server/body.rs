@@ -119,6 +119,7 @@ mod tests {
             type_url: "a type".into(),
             nonce: "n".into(),
             removed_resources: vec!["gone".into(), "gone too".into()],
+            control_plane: None,
         }
     }
 

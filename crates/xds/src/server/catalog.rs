@@ -10,7 +10,7 @@ use super::{
     audience::{Publication, Scope},
     shelf::{Put, Shelf},
 };
-use crate::{Kind, codec, limits, resource};
+use crate::{Kind, codec, digests::Digest, limits, resource};
 use mesh::{Change, policy::Action};
 use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
@@ -178,6 +178,16 @@ impl Contents {
     /// What a session that stands at `place` has not had: costs what changed since, not what is there.
     pub fn since<'a>(&'a self, kind: Kind, place: u64, scope: &'a Scope) -> impl Iterator<Item = Item<'a>> {
         self.shelves[kind.index()].since(place, scope)
+    }
+
+    /// The buckets in which somebody has something else, who has what this says ([`crate::digests`]).
+    pub fn differing(&self, kind: Kind, claimed: &[Digest]) -> Vec<usize> {
+        self.shelves[kind.index()].differing(claimed)
+    }
+
+    /// What is in a bucket, as a session sees it.
+    pub fn bucket<'a>(&'a self, kind: Kind, number: usize, scope: &'a Scope) -> impl Iterator<Item = Item<'a>> {
+        self.shelves[kind.index()].bucket(number, scope)
     }
 
     fn put(&mut self, prepared: Prepared, now: Instant) {

@@ -6,6 +6,7 @@
 
 pub mod audience;
 mod body;
+mod buckets;
 pub mod catalog;
 mod pace;
 mod run;

@@ -3,8 +3,11 @@
 //! The log holds each resource once, at the place of its latest change, and once each who lost
 //! sight of one while it lives. Places are given by the catalog, one for all kinds.
 
-use super::audience::{Audience, Scope, Viewer, Viewers};
-use crate::codec;
+use super::{
+    audience::{Audience, Scope, Viewer, Viewers},
+    buckets::Buckets,
+};
+use crate::{codec, digests::Digest};
 use bytes::Bytes;
 use mesh::Str;
 use std::{
@@ -22,6 +25,7 @@ pub(super) struct Shelf {
     /// Place → what changed there. It holds the entries themselves, so that telling a session
     /// everything is one walk and not a search per name.
     pub(super) log: BTreeMap<u64, Logged>,
+    buckets: Buckets,
     live: usize,
     /// Entries that were removed.
     dead: usize,
@@ -124,6 +128,7 @@ impl Shelf {
         let entry = Arc::new(Entry { name: name.clone(), encoded, is_service, place, changed, viewers, at: now });
         *self.counter(&entry) += 1;
         self.log.insert(place, Logged::Entry(entry.clone()));
+        self.buckets.put(&entry);
         self.entries.insert(name.clone(), entry);
         for (viewer, since) in lost {
             *places += 1;
@@ -150,6 +155,16 @@ impl Shelf {
     pub(super) fn find(&self, name: &str, scope: &Scope) -> Option<Item<'_>> {
         let entry = self.entries.get(name)?;
         entry.is_seen(scope).then(|| entry.item())
+    }
+
+    /// The buckets in which somebody has something else, who has what this says.
+    pub(super) fn differing(&self, claimed: &[Digest]) -> Vec<usize> {
+        self.buckets.differing(claimed)
+    }
+
+    /// What is in a bucket, as a session sees it.
+    pub(super) fn bucket<'a>(&'a self, number: usize, scope: &'a Scope) -> impl Iterator<Item = Item<'a>> {
+        self.buckets.entries(number).iter().filter(|entry| entry.is_seen(scope)).map(|entry| entry.item())
     }
 
     /// What a session that stands at `place` has not had: costs what changed since, not what is there.
@@ -195,6 +210,24 @@ impl Shelf {
 }
 
 impl Entry {
+    pub(super) fn name(&self) -> &Str {
+        &self.name
+    }
+
+    /// Hash of its content; 0 when it was removed.
+    pub(super) fn hash(&self) -> u64 {
+        self.encoded.as_ref().map_or(0, |encoded| encoded.hash)
+    }
+
+    /// It was not removed.
+    pub(super) fn is_there(&self) -> bool {
+        self.encoded.is_some()
+    }
+
+    pub(super) fn is_for_everyone(&self) -> bool {
+        matches!(self.viewers, Viewers::Everyone(_))
+    }
+
     fn is_seen(&self, scope: &Scope) -> bool {
         self.encoded.is_some() && self.viewers.since(scope).is_some()
     }
@@ -213,7 +246,7 @@ impl Entry {
         Item {
             name: &self.name,
             bytes: self.encoded.as_ref().map(|encoded| &encoded.bytes),
-            hash: self.encoded.as_ref().map_or(0, |encoded| encoded.hash),
+            hash: self.hash(),
             is_service: self.is_service,
             at: self.at,
         }

@@ -13,8 +13,8 @@ use super::{
     catalog::{Contents, Head, Item},
 };
 use crate::{
-    Kind, codec, limits,
-    wire::{Request, Response},
+    Kind, codec, digests, limits,
+    wire::{ControlPlane, Request, Response},
 };
 use bytes::Bytes;
 use std::{
@@ -93,6 +93,9 @@ pub enum Pending {
     /// There is something that may restrict, or a question.
     Urgent,
 }
+
+/// What the server says of itself in an answer: its name, and what it knows beyond the protocol.
+const IDENTIFIER: &str = "istiod-lite digests-1";
 
 /// The session is further behind than the log reaches; it must begin anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -190,6 +193,7 @@ impl Session {
             type_url: kind.type_url().into(),
             nonce,
             removed_resources: delta.removed,
+            control_plane: delta.answer.then(|| ControlPlane { identifier: IDENTIFIER.to_owned() }),
         };
         Outgoing { kind, response, oldest: if delta.answer { None } else { delta.oldest } }
     }
@@ -265,7 +269,10 @@ impl Subscription {
         }
         let place = self.place.replace(contents.place()).unwrap_or_else(|| contents.place());
         match self.owed.take() {
-            Some(Owed::Everything(claims)) => Delta::of_everything(kind, claims, contents, scope),
+            Some(Owed::Everything(claims)) => match digests::claimed(kind, &claims) {
+                Some(claimed) => Delta::of_buckets(kind, &claimed, contents, scope),
+                None => Delta::of_everything(kind, claims, contents, scope),
+            },
             _ if !contents.reaches(place) => Delta { behind: true, ..Delta::default() },
             Some(Owed::Names(asked)) => {
                 let mut delta = Delta::of_changes(contents.since(kind, place, scope), |name| {
@@ -311,6 +318,21 @@ impl Delta {
         }
         delta.updates.append(&mut services);
         delta.removed = claims.into_keys().collect();
+        delta
+    }
+
+    /// The whole of the buckets in which the client has something else.
+    fn of_buckets(kind: Kind, claimed: &[digests::Digest], contents: &Contents, scope: &Scope) -> Self {
+        let mut delta = Self { answer: true, ..Self::default() };
+        let mut services = Vec::new();
+        for number in contents.differing(kind, claimed) {
+            delta.removed.push(digests::resent(number));
+            for item in contents.bucket(kind, number, scope) {
+                let list = if item.is_service { &mut services } else { &mut delta.updates };
+                list.extend(item.bytes.cloned());
+            }
+        }
+        delta.updates.append(&mut services);
         delta
     }
 

@@ -169,3 +169,74 @@ fn the_reasons_of_a_hundred_thousand_refusals_fit_into_a_request() {
     assert!(message.len() < 2 * limits::NACK_BYTES_MAX, "{} bytes", message.len());
     assert!(message.ends_with(" more"), "{message}");
 }
+
+fn knowing(mut response: Response) -> Response {
+    response.control_plane = Some(wire::ControlPlane { identifier: "istiod-lite digests-1".into() });
+    response
+}
+
+/// A client that has `a` and `b`, of a server that knows digests or does not, on a new stream; with what it says first.
+fn back(server_knows: bool) -> (Client, Request) {
+    let mut client = client();
+    client.set_digests_from(2);
+    client.open();
+    let first = response(Kind::Address, "n1", &[workload("a"), workload("b")], &[]);
+    client.receive(if server_knows { knowing(first) } else { first }).expect("asked for");
+    let [addresses, _] = opened(&mut client);
+    (client, addresses)
+}
+
+#[test]
+fn what_it_has_is_said_in_short_to_who_knows_how() {
+    let said = |knows| back(knows).1.initial_resource_versions.into_keys().collect::<Vec<_>>();
+    assert_eq!(said(false), ["a", "b"]);
+    assert_eq!(said(true), [digests::CLAIM]);
+    let (mut client, _) = back(true);
+    client.set_digests_from(3);
+    let [again, _] = opened(&mut client);
+    assert_eq!(again.initial_resource_versions.len(), 2, "it is not worth it for so few");
+}
+
+#[test]
+fn what_is_missing_in_a_bucket_that_was_sent_whole_is_gone() {
+    let bucket = |name| digests::resent(digests::bucket(name));
+    assert_ne!(bucket("a"), bucket("b"));
+    let (mut client, _) = back(true);
+    let received = client.receive(knowing(response(Kind::Address, "n2", &[], &[]))).expect("asked for");
+    assert_eq!(names(&received.changes), [""; 0], "nothing differs");
+
+    let (mut client, _) = back(true);
+    let answer = knowing(response(Kind::Address, "n2", &[workload("c")], &[&bucket("a"), &bucket("c")]));
+    let received = client.receive(answer).expect("asked for");
+    assert_eq!(names(&received.changes), ["+c", "-a"]);
+    assert_eq!(client.count(Kind::Address), 2);
+    let later = response(Kind::Address, "n3", &[workload("d")], &[&bucket("b"), "c"]);
+    let received = client.receive(later).expect("asked for");
+    assert!(names(&received.changes).ends_with(&["-c".into()]) && client.count(Kind::Address) == 2, "only at first");
+}
+
+#[test]
+fn a_resource_that_was_sent_and_refused_is_not_gone() {
+    for (bad, want) in [(broken("a"), &["-b"][..]), (bytes::Bytes::from_static(&[0xff]), &[])] {
+        let (mut client, _) = back(true);
+        let resent = ["a", "b"].map(|name| digests::resent(digests::bucket(name)));
+        let answer = knowing(response(Kind::Address, "n2", &[bad], &resent.each_ref().map(|name| &**name)));
+        let received = client.receive(answer).expect("asked for");
+        assert_eq!(
+            (names(&received.changes), received.refused.len()),
+            (want.iter().map(|it| (*it).into()).collect(), 1)
+        );
+    }
+}
+
+#[test]
+fn who_does_not_understand_it_has_sent_everything() {
+    let mut answers = vec![response(Kind::Address, "n2", &[workload("b")], &[digests::CLAIM])];
+    answers.push(response(Kind::Address, "n2", &[workload("b")], &[]));
+    answers.push(knowing(answers[0].clone()));
+    for answer in answers {
+        let (mut client, _) = back(true);
+        assert_eq!(names(&client.receive(answer).expect("asked for").changes), ["+b", "-a"]);
+        assert_eq!(client.count(Kind::Address), 1);
+    }
+}

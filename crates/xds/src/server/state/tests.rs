@@ -204,3 +204,51 @@ fn a_session_too_far_behind_is_told_to_begin_anew() {
     }
     assert_eq!(world.session.round(&world.catalog.contents()).map(|_| ()), Err(Behind));
 }
+
+#[test]
+fn who_says_in_short_what_it_has_is_sent_the_buckets_that_differ() {
+    let version = |change: &Change| codec::version(codec::encode(change).expect("content").hash);
+    let has = [("same", "1"), ("different", "1"), ("gone", "1")];
+    let has = has.map(|(name, node)| (name, version(&workload(name, node))));
+    let claim = |has: &[(&'static str, String)]| Request {
+        type_url: Kind::Address.type_url().into(),
+        initial_resource_versions: [digests::claim(has.iter().map(|(name, version)| (*name, &**version)))].into(),
+        ..Request::default()
+    };
+    let service = Change::Service(Arc::new(Service::named("shop", "web")));
+    let mut world = World::new([service, workload("same", "1"), workload("different", "2"), workload("new", "1")]);
+    world.apply([workload("went", "1"), Change::RemoveAddress("went".into())]);
+    world.request(claim(&has));
+    let response = world.responses().remove(0);
+    let mut differ: Vec<usize> = ["different", "gone", "new", "shop/web"].map(digests::bucket).into();
+    differ.sort_unstable();
+    let mut want = differ.iter().map(|bucket| digests::resent(*bucket)).collect::<Vec<_>>();
+    assert_eq!(response.removed_resources, want);
+    let mut sent = show(&Response { removed_resources: vec![], ..response.clone() });
+    assert!(sent.ends_with(" +shop/web"), "services come last: {sent}");
+    for name in ["wds", " +different", " +new", " +shop/web"] {
+        sent = sent.replace(name, "");
+    }
+    assert_eq!(sent, "");
+    assert!(digests::known_to(&response.control_plane.expect("it says who it is").identifier));
+
+    let now =
+        [("same", "1"), ("different", "2"), ("new", "1")].map(|(name, node)| (name, version(&workload(name, node))));
+    world.session = Session::new(8, Scope::NodeProxy);
+    world.request(claim(&now));
+    want = vec![digests::resent(digests::bucket("shop/web"))];
+    assert_eq!(world.responses()[0].removed_resources, want, "a digest follows what changes");
+    world.apply([workload("same", "2")]);
+    assert_eq!(world.round(), ["wds +same"], "and then it hears of what changes");
+}
+
+#[test]
+fn a_claim_that_cannot_be_read_is_a_resource_that_is_not_there() {
+    let mut world = World::new([workload("a", "1")]);
+    world.request(Request {
+        type_url: Kind::Address.type_url().into(),
+        initial_resource_versions: [(digests::CLAIM.to_owned(), "x".to_owned())].into(),
+        ..Request::default()
+    });
+    assert_eq!(world.round(), ["wds +a -~digests-1"]);
+}
