@@ -27,6 +27,10 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// this is 4 GiB/s, so a first answer of 100 MB is bound by the network and not by the window.
 pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
+/// Bytes of one stream that wait to be written: a part of a response on its way, and the next. What a
+/// proxy has not been sent is shared by all; what waits here is its own.
+pub const SEND_BUFFER_BYTES: usize = 2 * xds::limits::PART_BYTES;
+
 /// How often the root is looked at: a plugged-in CA that was replaced counts after this long.
 pub const ROOT_TICK: Duration = Duration::from_secs(5);
 

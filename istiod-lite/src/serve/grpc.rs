@@ -102,6 +102,7 @@ impl Connection {
             .keep_alive_interval(limits::KEEPALIVE_INTERVAL)
             .keep_alive_timeout(limits::KEEPALIVE_TIMEOUT)
             .max_concurrent_streams(limits::STREAMS_PER_CONNECTION_MAX)
+            .max_send_buf_size(limits::SEND_BUFFER_BYTES)
             .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
             .initial_connection_window_size(limits::STREAM_WINDOW_BYTES)
             .serve_connection(io, service);
