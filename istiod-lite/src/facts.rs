@@ -32,11 +32,12 @@ pub use traffic::{
     Balancing, DestinationRule, Exports, NamedSubset, Reach, Sections, TrafficPolicy, VirtualRoute, VirtualService,
 };
 
+use litemap::LiteMap;
 use mesh::{Str, workload::Locality};
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
-/// Labels, or the labels that a selector asks for.
-pub type Labels = BTreeMap<Str, Str>;
+/// Labels, or the labels that a selector asks for. There are few, and a tree has room for eleven at least.
+pub type Labels = LiteMap<Str, Str>;
 
 /// What we were told of one object.
 #[derive(Clone, Debug, PartialEq)]

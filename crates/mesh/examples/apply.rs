@@ -32,7 +32,7 @@ fn pod(n: u32, address: IpAddr) -> Change {
     pod.namespace = key.namespace.clone();
     pod.addresses = vec![address];
     pod.authorization_policies = vec!["istio-system/istio_converted_static_strict".into()];
-    pod.services = [(key, [(80, 8080)].into())].into();
+    pod.services.insert(key, [(80, 8080)].into());
     Change::Workload(Arc::new(pod))
 }
 

@@ -19,7 +19,7 @@ fn workload(n: usize, node: usize) -> Change {
         canonical_name: "app".into(),
         canonical_revision: "v1".into(),
         workload_name: "app".into(),
-        services: [(key, [(80, 8080)].into())].into(),
+        services: [(key, [(80, 8080)].into())].into_iter().collect(),
         ..Workload::named(&format!("Kubernetes//Pod/shop/app-{n}"))
     }))
 }

@@ -153,7 +153,7 @@ fn pod(n: u32, address: u32) -> Change {
     pod.addresses = vec![std::net::Ipv4Addr::from(address).into()];
     pod.authorization_policies = vec!["istio-system/istio_converted_static_strict".into()];
     let key = ServiceKey { hostname: hostname.into(), namespace: namespace.into() };
-    pod.services = [(key, [(80, 8080)].into())].into();
+    pod.services.insert(key, [(80, 8080)].into());
     Change::Workload(Arc::new(pod))
 }
 

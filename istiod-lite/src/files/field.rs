@@ -4,9 +4,10 @@
 //! limits. A reader therefore never fails in the middle of an object.
 
 use super::limits;
+use crate::facts::Labels;
 use mesh::Str;
 use serde_json::Value;
-use std::{cell::RefCell, collections::BTreeMap, str::FromStr};
+use std::{cell::RefCell, str::FromStr};
 
 /// What could not be understood so far.
 #[derive(Debug)]
@@ -272,8 +273,15 @@ impl<'a> Field<'a> {
     }
 
     /// A map of texts.
-    pub(super) fn labels(&self) -> BTreeMap<Str, Str> {
-        self.members().into_iter().filter_map(|(key, value)| Some((key, value.loose_text()?))).collect()
+    pub(super) fn labels(&self) -> Labels {
+        let members = self.members();
+        let mut labels = Labels::with_capacity(members.len());
+        for (key, value) in members {
+            if let Some(text) = value.loose_text() {
+                labels.insert(key, text);
+            }
+        }
+        labels
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     workloads,
 };
 use crate::facts::{Labels, Resolution, Service, ServiceEntry, ServicePort, SliceEndpoint, TargetPort};
+use litemap::LiteMap;
 use mesh::{Change, Policy, ServiceKey, Str, Workload, policy::PolicyScope, workload::PortMap};
 use std::collections::{BTreeMap, BTreeSet};
 use xds::server::Publication;
@@ -50,7 +51,7 @@ impl Index {
             let built = self.workloads_of(&owner).into_iter();
             let mut new: BTreeMap<_, _> =
                 built.map(|(workload, guards)| (workload.uid.clone(), (workload, guards))).collect();
-            let mut published = self.workloads.remove(&owner).unwrap_or_default();
+            let mut published = self.workloads.remove(&owner).unwrap_or_else(|| LiteMap::with_capacity(1));
             let uids: BTreeSet<Str> = published.keys().chain(new.keys()).cloned().collect();
             for uid in uids {
                 let of = |workload: &Workload| workload.services.keys().cloned().collect::<Vec<_>>();
@@ -108,7 +109,7 @@ impl Index {
 
     /// The service of a key as it should be published now.
     fn service_now(&mut self, key: &ServiceKey) -> Option<mesh::Service> {
-        let winner = self.claims.get(key).and_then(|all| all.first_key_value()).map(|(r, s)| (r.clone(), s.clone()));
+        let winner = self.claims.get(key).and_then(|all| all.first()).map(|(r, s)| (r.clone(), s.clone()));
         let earlier = self.winners.get(key).cloned();
         if winner != earlier {
             for (_, source) in winner.iter().chain(&earlier) {
@@ -132,7 +133,7 @@ impl Index {
         moved.remove(key);
         self.marked.services.append(&mut moved);
 
-        let owner = self.hosts.get(&key.hostname).and_then(|all| all.first_key_value()).map(|(_, owner)| owner);
+        let owner = self.hosts.get(&key.hostname).and_then(|all| all.first()).map(|(_, owner)| owner);
         let (network, unbound) = (self.network(), Binding::default());
         let mut around = services::Surroundings {
             mesh: &self.mesh,
@@ -156,8 +157,8 @@ impl Index {
     }
 
     fn own_host(&mut self, key: &ServiceKey, earlier: Option<&super::Rank>, now: Option<&super::Rank>) {
-        let all = self.hosts.entry(key.hostname.clone()).or_default();
-        let first = |all: &BTreeMap<_, ServiceKey>| all.values().next().cloned();
+        let all = self.hosts.entry(key.hostname.clone()).or_insert_with(|| LiteMap::with_capacity(1));
+        let first = |all: &LiteMap<_, ServiceKey>| all.first().map(|(_, owner)| owner.clone());
         let before = first(all);
         if let Some(rank) = earlier {
             all.remove(&(rank.clone(), key.namespace.clone()));

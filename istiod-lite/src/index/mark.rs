@@ -12,6 +12,7 @@ use crate::facts::{
     AuthorizationPolicy, EndpointSlice, Fact, FactKey, Kind, Labels, MtlsMode, Namespace, Node, PeerAuthentication,
     Pod, ReferenceGrant, Route, Service, ServiceEntry, WorkloadEntry,
 };
+use litemap::LiteMap;
 use mesh::{ServiceKey, Str};
 use std::collections::BTreeSet;
 
@@ -26,7 +27,7 @@ impl Index {
             Fact::Namespace(it) => self.namespace(&name, Some(it)),
             Fact::ServiceAccount(_) => {}
             Fact::Node(it) => self.node(&name, Some(it)),
-            Fact::Pod(it) => self.pod(&name, Some(*it)),
+            Fact::Pod(it) => self.pod(&name, Some(it)),
             Fact::Service(it) => self.service(&name, Some(*it)),
             Fact::EndpointSlice(it) => self.slice(&name, Some(*it)),
             Fact::ServiceEntry(it) => self.service_entry(&name, Some(*it)),
@@ -142,7 +143,7 @@ impl Index {
         }
     }
 
-    fn pod(&mut self, name: &Name, new: Option<Pod>) {
+    fn pod(&mut self, name: &Name, new: Option<Box<Pod>>) {
         if self.told.pods.get(name) != new.as_ref() {
             self.told.pod(name, new);
             self.marked.owners.insert(Owner::Pod(name.clone()));
@@ -216,7 +217,10 @@ impl Index {
         self.marked.owners.extend(self.told.selected(namespace, selector));
         let (rank, keys) = claims(&self.mesh);
         for key in keys {
-            self.claims.entry(key.clone()).or_default().insert(rank.clone(), source.clone());
+            self.claims
+                .entry(key.clone())
+                .or_insert_with(|| LiteMap::with_capacity(1))
+                .insert(rank.clone(), source.clone());
             self.marked.services.insert(key);
         }
     }

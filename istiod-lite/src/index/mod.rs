@@ -30,6 +30,7 @@ mod workloads;
 use crate::facts::{Condition, Fact, FactKey, Meta, PodLookup, PodRecord, PolicyCondition};
 use binding::{Binding, Waypoint};
 use guard::{Guard, Guarded, Guards};
+use litemap::LiteMap;
 use mesh::{Policy, Service, ServiceKey, Str, Workload};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -80,9 +81,9 @@ pub struct Index {
     /// Objects of which only the closed reading is known.
     closed: BTreeSet<FactKey>,
     /// Who would publish a service; the first does.
-    claims: BTreeMap<ServiceKey, BTreeMap<Rank, Source>>,
+    claims: BTreeMap<ServiceKey, LiteMap<Rank, Source>>,
     /// Of those that do, who would own the hostname; the first does.
-    hosts: BTreeMap<Str, BTreeMap<(Rank, Str), ServiceKey>>,
+    hosts: BTreeMap<Str, LiteMap<(Rank, Str), ServiceKey>>,
     winners: BTreeMap<ServiceKey, (Rank, Source)>,
     vips: vips::Vips,
     /// Gateways that are waypoints, as they are now.
@@ -92,7 +93,7 @@ pub struct Index {
     /// Uid → what guards the workload, if anything does.
     guards: BTreeMap<Str, Guards>,
     services: BTreeMap<ServiceKey, Arc<Service>>,
-    workloads: BTreeMap<Owner, BTreeMap<Str, Arc<Workload>>>,
+    workloads: BTreeMap<Owner, LiteMap<Str, Arc<Workload>>>,
     policies: BTreeMap<Str, Arc<Policy>>,
     /// What became of each object, of those of which there is something to say.
     conditions: BTreeMap<FactKey, Vec<Condition>>,
@@ -142,7 +143,7 @@ impl Index {
 
     /// Every workload that is published.
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
-        self.workloads.values().flat_map(BTreeMap::values)
+        self.workloads.values().flat_map(LiteMap::values)
     }
 
     /// Every service that is published.

@@ -39,7 +39,7 @@ pub(super) enum Source {
 pub(super) struct Told {
     pub(super) namespaces: BTreeMap<Name, Namespace>,
     pub(super) nodes: BTreeMap<Name, Node>,
-    pub(super) pods: BTreeMap<Name, Pod>,
+    pub(super) pods: BTreeMap<Name, Box<Pod>>,
     pub(super) services: BTreeMap<Name, Service>,
     pub(super) slices: BTreeMap<Name, EndpointSlice>,
     pub(super) service_entries: BTreeMap<Name, ServiceEntry>,
@@ -115,7 +115,7 @@ impl Told {
         self.naming.put(namer, labels.map(|labels| binding::gateways_in(namespace, labels)).unwrap_or_default());
     }
 
-    pub(super) fn pod(&mut self, name: &Name, new: Option<Pod>) {
+    pub(super) fn pod(&mut self, name: &Name, new: Option<Box<Pod>>) {
         if let Some(old) = self.pods.remove(name) {
             self.members.remove(&name.0, &Owner::Pod(name.clone()));
             take(&mut self.on_node, &old.node, name);

@@ -4,7 +4,7 @@ use super::Mesh;
 use crate::facts::{Entry, EntryAddress, Labels, Meta, Phase, Pod, SliceEndpoint};
 use mesh::{
     ServiceKey, Str, Workload,
-    workload::{GatewayAddress, Health, Locality, PortMap, Protocol},
+    workload::{GatewayAddress, Health, Locality, Memberships, PortMap, Protocol},
 };
 use std::collections::BTreeMap;
 
@@ -20,13 +20,17 @@ pub(super) struct Surroundings<'a> {
 
 impl Surroundings<'_> {
     fn workload(self, uid: &str, namespace: &Str) -> Workload {
+        let mut services = Memberships::with_capacity(self.services.len());
+        for (service, ports) in self.services {
+            services.insert(service, ports);
+        }
         Workload {
             namespace: namespace.clone(),
             network: self.network.clone(),
             trust_domain: self.mesh.trust_domain.clone(),
             cluster_id: self.mesh.cluster_id.clone(),
             locality: self.locality,
-            services: self.services,
+            services,
             authorization_policies: self.policies,
             waypoint: self.waypoint,
             ..Workload::named(uid)

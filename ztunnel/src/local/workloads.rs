@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use mesh::service::{AppProtocol, IpFamilies, LoadBalancing, LoadBalancingMode, Scope, ServicePort};
 use mesh::workload::{
-    ApplicationTunnel, Destination, GatewayAddress, Health, Locality, NetworkAddress, PortMap, Protocol, WorkloadType,
+    ApplicationTunnel, Destination, GatewayAddress, Health, Locality, NetworkAddress, Protocol, WorkloadType,
 };
 use mesh::{Service, Str, Workload};
 use serde::Deserialize;
@@ -246,7 +246,7 @@ impl WorkloadItem {
                 StatusItem::Unhealthy => Health::Unhealthy,
             },
             cluster_id: self.cluster_id.unwrap_or(plain.cluster_id),
-            services: services.collect::<Result<BTreeMap<_, PortMap>, String>>()?,
+            services: services.collect::<Result<_, String>>()?,
             application_tunnel: self.application_tunnel.map(|tunnel| ApplicationTunnel {
                 proxy_protocol: matches!(tunnel.protocol, TunnelProtocol::Proxy),
                 port: tunnel.port.unwrap_or(0),

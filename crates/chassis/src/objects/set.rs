@@ -4,26 +4,31 @@
 //! that of the objects its file describes.
 
 use super::{Object, ObjectEvent, ObjectKey, Origin, Problem};
+use litemap::LiteMap;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
     hash::Hasher,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
 /// The objects of every file.
 #[derive(Debug, Default)]
 pub(super) struct Set {
-    files: BTreeMap<PathBuf, BTreeSet<ObjectKey>>,
-    described: BTreeMap<ObjectKey, Description>,
+    files: BTreeMap<Arc<Path>, BTreeSet<Arc<ObjectKey>>>,
+    described: BTreeMap<Arc<ObjectKey>, Description>,
 }
+
+/// By file, what it says of one object: nearly always there is one file, and the first node of a tree has room for
+/// eleven.
+type Documents = LiteMap<Arc<Path>, Kept>;
 
 /// Every document about one object, and what they add up to.
 #[derive(Debug, Default)]
 struct Description {
-    bases: BTreeMap<PathBuf, Kept>,
-    overlays: BTreeMap<PathBuf, Kept>,
+    bases: Documents,
+    overlays: Documents,
     /// The digest of what was told last.
     sum: Option<u64>,
 }
@@ -55,6 +60,14 @@ impl Kept {
     }
 }
 
+/// Keeps what a file says; a list that has one takes the memory of one.
+fn put(documents: &mut Documents, file: Arc<Path>, kept: Kept) {
+    if documents.is_empty() {
+        *documents = LiteMap::with_capacity(1);
+    }
+    documents.insert(file, kept);
+}
+
 fn digest(json: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(json.as_bytes());
@@ -75,7 +88,7 @@ pub(super) struct Content {
 impl Set {
     /// Takes what a file now holds, `None` when it is gone.
     pub(super) fn apply(&mut self, file: &Path, content: Option<Content>) -> Vec<ObjectEvent> {
-        let before = self.files.remove(file).unwrap_or_default();
+        let (name, before) = self.files.remove_entry(file).unwrap_or_else(|| (file.into(), BTreeSet::new()));
         let mut touched = before.clone();
         let mut events = Vec::new();
         let (mut now, mut fresh) = (BTreeSet::new(), BTreeMap::new());
@@ -83,14 +96,14 @@ impl Set {
         if let Some(content) = content {
             events.extend(content.problems.into_iter().map(ObjectEvent::Problem));
             for object in content.objects {
-                let key = object.key();
+                let key = self.key(object.key());
                 if !now.insert(key.clone()) {
                     events.push(twice(&key, object.origin.line, file, "in this file"));
                     continue;
                 }
                 let description = self.described.entry(key.clone()).or_default();
                 let side = if content.overlay { &mut description.overlays } else { &mut description.bases };
-                side.insert(file.into(), Kept::of(&object));
+                put(side, name.clone(), Kept::of(&object));
                 touched.insert(key.clone());
                 if !content.overlay {
                     fresh.insert(key, object);
@@ -112,22 +125,27 @@ impl Set {
             events.extend(self.settle(&key, file, fresh));
         }
         if !now.is_empty() {
-            self.files.insert(file.into(), now);
+            self.files.insert(name, now);
         }
         events
+    }
+
+    /// The same key, in the memory where it already is.
+    fn key(&self, key: ObjectKey) -> Arc<ObjectKey> {
+        self.described.get_key_value(&key).map_or_else(|| Arc::new(key), |(known, _)| known.clone())
     }
 
     /// Adds up the documents of one object again and says what that changed. `fresh` is the one that this file has.
     fn settle(&mut self, key: &ObjectKey, file: &Path, fresh: Option<Object>) -> Vec<ObjectEvent> {
         let Some(description) = self.described.get_mut(key) else { return Vec::new() };
         let mut events = Vec::new();
-        let first = description.bases.first_key_value();
+        let first = description.bases.first();
         if let (Some((first, _)), Some(mine)) = (first, description.bases.get(file))
-            && first != file
+            && **first != *file
         {
             events.push(twice(key, mine.origin.line, file, &format!("already in {}, which counts", first.display())));
         }
-        let (before, fresh) = (description.sum, fresh.filter(|_| first.is_some_and(|(first, _)| first == file)));
+        let (before, fresh) = (description.sum, fresh.filter(|_| first.is_some_and(|(first, _)| **first == *file)));
         description.sum = match first {
             None => {
                 events.extend(before.map(|_| ObjectEvent::Removed(key.clone())));

@@ -75,7 +75,7 @@ fn workload() -> impl Strategy<Value = Workload> {
         health: if flags.3 { Health::Healthy } else { Health::Unhealthy },
         workload_type: [WorkloadType::Deployment, WorkloadType::CronJob, WorkloadType::Pod, WorkloadType::Job][flags.4],
         capacity: flags.5,
-        services: joins.0,
+        services: joins.0.into_iter().collect(),
         authorization_policies: joins.1,
     })
 }

@@ -8,7 +8,7 @@ use super::{
 use mesh::{
     ServiceKey, Str, Workload,
     identity::DEFAULT_TRUST_DOMAIN,
-    workload::{ApplicationTunnel, Health, Locality, PortMap, Protocol, WorkloadType},
+    workload::{ApplicationTunnel, Health, Locality, Memberships, PortMap, Protocol, WorkloadType},
 };
 use proto::workload as wire;
 
@@ -75,7 +75,7 @@ pub fn decode(workload: wire::Workload, names: &mut Names) -> Result<Workload, D
     if workload.uid.is_empty() {
         return Err(DecodeError::Missing("uid"));
     }
-    let mut services = std::collections::BTreeMap::new();
+    let mut services = Memberships::with_capacity(workload.services.len());
     for (key, ports) in workload.services {
         services.insert(service_key(&key, names)?, ports_of_wire(&ports)?);
     }

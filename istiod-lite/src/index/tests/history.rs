@@ -179,7 +179,7 @@ prop_compose! {
             meta.labels.insert("istio.io/waypoint-for".into(), (*serves).into());
         }
         meta.annotations.extend(account.map(|account| ("gateway.istio.io/service-account".into(), account.into())));
-        let selector = LabelSelector { labels: [("l0".into(), "x".into())].into(), expressions: vec![] };
+        let selector = LabelSelector { labels: [("l0".into(), "x".into())].into_iter().collect(), expressions: vec![] };
         let admits = [Admits::Same, Admits::All, Admits::None, Admits::Selected(selector)][admits].clone();
         let listener = Listener { name: "mesh".into(), port: if listens { 15008 } else { 80 }, protocol: "HBONE".into(), admits };
         let address = GatewayAddress::Hostname(format!("wp{n}.ns{ns}.svc.cluster.local").into());

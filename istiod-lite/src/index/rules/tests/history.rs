@@ -37,7 +37,8 @@ fn behind_waypoint(meta: Meta, waypoint: bool) -> Meta {
     let labels: Labels = match waypoint {
         true => [("istio.io/use-waypoint", "wp"), ("istio.io/use-waypoint-namespace", "ns0")]
             .map(|(key, value)| (key.into(), value.into()))
-            .into(),
+            .into_iter()
+            .collect(),
         false => Labels::new(),
     };
     Meta { labels, ..meta }
