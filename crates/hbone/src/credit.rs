@@ -9,8 +9,8 @@ const STEP_BYTES: usize = 1 << 20;
 /// When this much is held (four full streams), each stream is granted a quarter…
 const SCARCE_BYTES: usize = 16 << 20;
 /// …and when this much is held, a sixteenth. With Istio's 4 MiB that bounds 64 stalled tunnels at
-/// 4 × 4 + 16 × 1 + 44 × ¼ = 43 MiB, and 200 at 77, plus what was on its way: 16 MiB at most.
-const DEAR_BYTES: usize = 32 << 20;
+/// 4 × 4 + 8 × 1 + 52 × ¼ = 37 MiB, and 200 at 71, plus what was on its way: 16 MiB at most.
+const DEAR_BYTES: usize = 24 << 20;
 /// A window that HTTP/2 can express.
 const WINDOW_MAX: usize = (1 << 31) - 1;
 
@@ -56,10 +56,11 @@ mod tests {
             (15, 31, 4096),
             (16, 32, 1024),
             (15, 31, 1024),
+            (23, 39, 1024),
+            (24, 40, 256),
             (40, 56, 256),
-            (31, 47, 256),
-            (17, 33, 256),
-            (15, 31, 1024),
+            (13, 29, 256),
+            (11, 27, 1024),
             (7, 23, 4096),
             (0, 16, 4096),
         ] {

@@ -15,7 +15,7 @@ use super::{
 use crate::credit;
 
 /// What a connection holds at most for readers that stall, however little its peer heeds narrower
-/// windows. One that does holds 77 MiB with Istio's windows, and some on the way.
+/// windows. One that does holds 71 MiB with Istio's windows, and some on the way.
 const HELD_BYTES_MAX: usize = 128 << 20;
 
 impl Core {
