@@ -64,11 +64,26 @@ pub struct Options {
     /// With which of cargo's profiles our programs are built.
     #[arg(long, default_value = "dist")]
     profile: String,
+    /// Sets a variable of one of the mesh's programs, for a trial that is not kept: ztunnel, istiod, agent or waypoint.
+    /// May be given several times.
+    #[arg(long, value_name = "PROGRAM:KEY=VALUE", value_parser = variable)]
+    env: Vec<rig::Variable>,
+}
+
+fn variable(text: &str) -> Result<rig::Variable, String> {
+    let parts = text.split_once(':').and_then(|(program, pair)| Some((program, pair.split_once('=')?)));
+    let (program, (key, value)) = parts.ok_or("it is not PROGRAM:KEY=VALUE")?;
+    Ok(rig::Variable { program: program.into(), key: key.into(), value: value.into() })
 }
 
 /// Measures, prints and writes. Whether every target is met.
 pub fn run(options: &Options) -> Result<bool> {
     let wanted = wanted(&options.only)?;
+    let is_trial = !options.env.is_empty();
+    ensure!(
+        !is_trial || (options.write.is_none() && options.json.is_none()),
+        "a trial with other variables is not kept"
+    );
     let mut page = match &options.json {
         Some(path) if path.exists() => page::read(&std::fs::read_to_string(path)?)
             .with_context(|| format!("{} was not written by this program", path.display()))?,
@@ -125,7 +140,7 @@ fn sit(row: &Row, options: &Options, shared: &mut Option<Rig>) -> Result<Sitting
     };
     let measured = row.needs.iter().try_for_each(|program| stage::require(program)).and_then(|()| {
         if shared.is_none() {
-            *shared = Some(Rig::start(&options.profile, options.seconds, options.rounds)?);
+            *shared = Some(Rig::start(&options.profile, options.env.clone(), options.seconds, options.rounds)?);
         }
         let rig = shared.as_mut().context("it was just put there")?;
         sitting.others = machine::others()?;

@@ -35,6 +35,7 @@ pub struct Rig {
     pub rounds: usize,
     /// What our programs are built with.
     profile: String,
+    env: Vec<Variable>,
     /// The lab's first process.
     pub root: u32,
     /// Files for the pods, which see them where this program does.
@@ -57,6 +58,17 @@ pub struct Contender<'a> {
     pub measure: Measure<'a>,
 }
 
+/// A variable of one of the mesh's programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// ztunnel, istiod, agent or waypoint.
+    pub program: String,
+    /// Its name.
+    pub key: String,
+    /// What it is.
+    pub value: String,
+}
+
 impl<'a> Contender<'a> {
     /// One with its proxies.
     pub fn new(who: &'static str, proxies: Vec<Process>, measure: impl Fn(&Rig) -> Result<Vec<f64>> + 'a) -> Self {
@@ -67,24 +79,25 @@ impl<'a> Contender<'a> {
 impl Rig {
     /// Another one beside this one, in a lab of its own.
     pub fn another(&self) -> Result<Self> {
-        Self::named("b", &self.profile, self.seconds, self.rounds)
+        Self::named("b", &self.profile, self.env.clone(), self.seconds, self.rounds)
     }
 
     /// Builds our programs, and starts the lab and the pods in it.
-    pub fn start(profile: &str, seconds: f64, rounds: usize) -> Result<Self> {
-        Self::named("a", profile, seconds, rounds)
+    pub fn start(profile: &str, env: Vec<Variable>, seconds: f64, rounds: usize) -> Result<Self> {
+        Self::named("a", profile, env, seconds, rounds)
     }
 
-    fn named(name: &str, profile: &str, seconds: f64, rounds: usize) -> Result<Self> {
+    fn named(name: &str, profile: &str, env: Vec<Variable>, seconds: f64, rounds: usize) -> Result<Self> {
         let meshctl = stage::built(profile, &["-p", "meshctl"], "meshctl")?;
         let folder = tempfile::Builder::new().prefix("mesh-bench-").tempdir()?;
         let here = folder.path().display().to_string();
         std::fs::write(folder.path().join("nginx.conf"), NGINX.replace("FOLDER", &here))?;
         std::fs::File::create(folder.path().join("big"))?.set_len(BIG_BYTES)?;
-        let stage = Stage::start_as(&format!("bench-{}-{name}", std::process::id()), &meshctl, &[])?;
+        let variables: Vec<_> = env.iter().map(|it| (&*it.program, &*it.key, &*it.value)).collect();
+        let stage = Stage::start_as(&format!("bench-{}-{name}", std::process::id()), &meshctl, &variables)?;
         let pid = std::fs::read_to_string(stage.lab().run_dir().join("pid")).context("the lab has no process")?;
         let root = pid.trim().parse().context("the lab's process has no number")?;
-        let mut rig = Self { stage, seconds, rounds, profile: profile.into(), root, folder };
+        let mut rig = Self { stage, seconds, rounds, profile: profile.into(), env, root, folder };
         rig.stage.apply(&rig.filled(PODS))?;
         rig.stage.ready(&ALL)?;
         rig.stage.enrolled(&ALL.into_iter().filter(|pod| pod.starts_with("meshed/")).collect::<Vec<_>>(), true)?;
