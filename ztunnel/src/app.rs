@@ -31,6 +31,7 @@ use crate::config::{self, CertificateSource, Config, Mode, Ports, Session};
 use crate::dns::{self, Resolver, Zone};
 use crate::ebb;
 use crate::live::{self, Live};
+use crate::net::heap;
 use crate::node::{CurrentView, LocalPods, Node};
 use crate::pods::client::{Client, Pending};
 use crate::pods::listeners::Opener;
@@ -52,6 +53,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Sets everything up. What is returned lives until the drain is over.
 async fn start(process: Process) -> anyhow::Result<Workers> {
+    heap::keep_a_little();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mesh_file = mesh_file()?;
     let strings = Layered::new(&env::ProcessEnvironment, mesh_file.as_deref())?;
