@@ -236,6 +236,8 @@ fn wants_trailers(headers: &HeaderMap) -> bool {
 const OURS: [&str; 2] = ["x-forwarded-client-cert", "x-istio-attributes"];
 /// What Envoy reads or writes itself: from a caller it is at best a misunderstanding.
 const ENVOYS: &str = "x-envoy-";
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Takes away what a caller must not say, and adds where it came from.
 pub fn sanitise(headers: &mut HeaderMap, from: SocketAddr) {
@@ -246,18 +248,18 @@ pub fn sanitise(headers: &mut HeaderMap, from: SocketAddr) {
     for name in OURS {
         headers.remove(name);
     }
-    if !headers.contains_key("x-forwarded-proto") {
-        headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
+    if !headers.contains_key(&FORWARDED_PROTO) {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
     // What was there may be true or not; what we add at its end is.
-    let before: Vec<&[u8]> = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes).collect();
+    let before: Vec<&[u8]> = headers.get_all(&FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
     let mut all = before.join(&b", "[..]);
     if !all.is_empty() {
         all.extend_from_slice(b", ");
     }
     all.extend_from_slice(from.ip().to_string().as_bytes());
     if let Ok(value) = HeaderValue::from_bytes(&all) {
-        headers.insert("x-forwarded-for", value);
+        headers.insert(FORWARDED_FOR, value);
     }
 }
 

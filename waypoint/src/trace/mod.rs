@@ -24,6 +24,7 @@ use prometheus_client::{
 };
 use std::{
     fmt,
+    fmt::Write as _,
     sync::{Arc, PoisonError, RwLock, atomic::Ordering::Relaxed},
 };
 use tokio::runtime::Handle;
@@ -193,11 +194,16 @@ pub fn request_id(headers: &mut HeaderMap, random: u128) -> Str {
     id.into()
 }
 
+const UUID_BYTES: usize = 36;
+
 /// A UUID of version 4 (RFC 9562 §5.4).
 fn uuid(random: u128) -> String {
     let bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    let hex = format!("{bits:032x}");
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    let group = |from: u32, digits: u32| (bits >> from) & ((1 << (4 * digits)) - 1);
+    let [a, b, c, d, e] = [group(96, 8), group(80, 4), group(64, 4), group(48, 4), group(0, 12)];
+    let mut text = String::with_capacity(UUID_BYTES);
+    let _ = write!(text, "{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}");
+    text
 }
 
 #[cfg(test)]
