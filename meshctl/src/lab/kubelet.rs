@@ -100,7 +100,7 @@ impl Writer {
     pub(crate) fn write(&mut self, documents: BTreeMap<PathBuf, Value>) -> io::Result<()> {
         // First what is new, then what is gone: a reader in between sees a
         // thing twice rather than not at all.
-        for (path, value) in &documents {
+        for (path, value) in in_order(&documents) {
             if self.written.get(path) != Some(value) {
                 // JSON is YAML, and quotes what needs it.
                 let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
@@ -118,6 +118,13 @@ impl Writer {
     }
 }
 
+/// What is ending comes last: in a cluster a pod ends after the one is ready that takes its place.
+fn in_order(documents: &BTreeMap<PathBuf, Value>) -> impl Iterator<Item = (&PathBuf, &Value)> {
+    let is_ending = |value: &Value| value.pointer("/metadata/deletionTimestamp").is_some();
+    let of = move |ending: bool| documents.iter().filter(move |(_, value)| is_ending(value) == ending);
+    of(false).chain(of(true))
+}
+
 /// Adds the documents of a pod that is ending.
 pub(crate) fn leaving(documents: &mut BTreeMap<PathBuf, Value>, pod: &PodPlan, state: &PodState, netns: &Path) {
     let name = pod.key.file_name();
@@ -126,4 +133,24 @@ pub(crate) fn leaving(documents: &mut BTreeMap<PathBuf, Value>, pod: &PodPlan, s
     base["metadata"]["deletionTimestamp"] = "1970-01-01T00:00:00Z".into();
     documents.insert(Path::new("manifests").join(&name), base);
     documents.insert(Path::new("status/kubelet").join(&name), pod_overlay(pod, state, netns));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ending_is_written_after_what_takes_its_place() {
+        let documents = [
+            (
+                "manifests/old.yaml",
+                json!({ "metadata": { "name": "old", "deletionTimestamp": "1970-01-01T00:00:00Z" } }),
+            ),
+            ("manifests/new.yaml", json!({ "metadata": { "name": "new" } })),
+            ("status/kubelet/new.yaml", json!({ "metadata": { "name": "new" }, "status": {} })),
+        ];
+        let documents = documents.map(|(path, value)| (PathBuf::from(path), value)).into();
+        let order: Vec<_> = in_order(&documents).map(|(path, _)| path.to_str().unwrap_or_default()).collect();
+        assert_eq!(order, ["manifests/new.yaml", "status/kubelet/new.yaml", "manifests/old.yaml"]);
+    }
 }

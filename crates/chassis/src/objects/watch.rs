@@ -149,13 +149,14 @@ impl Queue {
         let mut due = self.lock();
         for ask in asks {
             match ask {
-                Ask::File(path) => due.files.insert(path, now + limits::OBJECT_SETTLE),
-                Ask::Unfinished(path) => due.files.insert(path, now + UNFINISHED),
-                Ask::Everything => {
-                    due.everything = [now + limits::OBJECT_SETTLE, now + SECOND_LOOK].into();
-                    None
+                // One that is asked for again is read when it was due: what changed first is told first.
+                Ask::File(path) => {
+                    let at = due.files.entry(path).or_insert(now + limits::OBJECT_SETTLE);
+                    *at = (*at).min(now + limits::OBJECT_SETTLE);
                 }
-            };
+                Ask::Unfinished(path) => drop(due.files.insert(path, now + UNFINISHED)),
+                Ask::Everything => due.everything = [now + limits::OBJECT_SETTLE, now + SECOND_LOOK].into(),
+            }
         }
         if due.files.len() > FILES_DUE_MAX {
             due.files.clear();
@@ -340,4 +341,26 @@ fn coalesce(events: Vec<ObjectEvent>) -> Vec<ObjectEvent> {
         .collect();
     kept.reverse();
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changed_first_is_read_first_however_often_it_changes() {
+        let (queue, start) = (Queue::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        let (a, b, c) = (PathBuf::from("a"), PathBuf::from("b"), PathBuf::from("c"));
+        queue.ask(vec![Ask::Unfinished(c.clone())], at(0));
+        queue.ask(vec![Ask::File(a.clone())], at(0));
+        queue.ask(vec![Ask::File(b.clone()), Ask::File(c.clone())], at(1));
+        queue.ask(vec![Ask::File(a.clone())], at(4));
+        let settled = |ms| at(ms) + limits::OBJECT_SETTLE;
+        let due = |path: &PathBuf| queue.lock().files.get(path).copied();
+        assert_eq!([due(&a), due(&b), due(&c)], [Some(settled(0)), Some(settled(1)), Some(settled(1))]);
+        // But what is being written waits for its writer.
+        queue.ask(vec![Ask::Unfinished(a.clone())], at(4));
+        assert_eq!(due(&a), Some(at(4) + UNFINISHED));
+    }
 }
