@@ -140,8 +140,9 @@ fn pod(asked: &Asked, network: &str, settings: &Settings) -> Value {
             { "name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP" },
             { "name": "status-port", "containerPort": STATUS_PORT, "protocol": "TCP" },
         ],
-        "startupProbe": probe(1, 30),
-        "readinessProbe": probe(15, 4),
+        // No startup probe, as Istio's has: when one succeeds, kubelet asks about readiness at once, and may forget the
+        // answer until it asks again (kubernetes/kubernetes#103717). The only waypoint was gone for so long.
+        "readinessProbe": probe(1, 60),
         "resources": {
             "requests": { "cpu": "100m", "memory": "128Mi" }, "limits": { "cpu": "2", "memory": "1Gi" },
         },
