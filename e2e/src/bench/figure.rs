@@ -219,7 +219,12 @@ pub fn median(values: &[f64]) -> f64 {
 pub fn spread(values: &[f64]) -> f64 {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if values.is_empty() { f64::NAN } else { (most - least) / median(values) }
+    match values {
+        [] => f64::NAN,
+        // Also where all are nothing.
+        _ if most == least => 0.0,
+        _ => (most - least) / median(values),
+    }
 }
 
 /// The line through points, by least squares: where it begins, and how steep it is.
@@ -250,6 +255,7 @@ mod tests {
             assert_eq!(spread(values), want, "{values:?}");
         }
         assert!(spread(&[]).is_nan());
+        assert_eq!(spread(&[0.0, 0.0]), 0.0);
     }
 
     #[test]
