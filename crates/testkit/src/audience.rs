@@ -77,10 +77,9 @@ impl Opening {
         let node = Node::ztunnel(None, pod, "istio-system", "node1");
         let mut requests = xds::client::state::Client::new(node, Kind::NODE_PROXY).open();
         for request in &mut requests {
-            if request.type_url == Kind::Address.type_url() {
+            if request.type_url == Kind::Address.type_url() && !known.is_empty() {
                 let short = digests::claim(known.iter().map(|(name, version)| (&**name, &**version)));
-                request.initial_resource_versions =
-                    if known.is_empty() { Versions::new() } else { Versions::from([short]) };
+                request.initial_resource_versions = [short].into();
             }
         }
         Self(requests.iter().map(framed).collect::<Vec<_>>().concat().into())

@@ -3,7 +3,7 @@
 use super::{
     Index,
     binding::{Binding, Words},
-    difference::{differs, sort},
+    difference::{difference, differs, sort},
     guard::{Guard, Guards},
     policies::{self, Demand},
     rules::Target,
@@ -51,20 +51,24 @@ impl Index {
             let built = self.workloads_of(&owner).into_iter();
             let mut new: BTreeMap<_, _> =
                 built.map(|(workload, guards)| (workload.uid.clone(), (workload, guards))).collect();
-            let mut published = self.workloads.remove(&owner).unwrap_or_else(|| LiteMap::with_capacity(1));
+            let published = self.workloads.remove(&owner).unwrap_or_default();
+            let mut now = LiteMap::with_capacity(new.len());
             let uids: BTreeSet<Str> = published.keys().chain(new.keys()).cloned().collect();
             for uid in uids {
                 let of = |workload: &Workload| workload.services.keys().cloned().collect::<Vec<_>>();
                 let (workload, guards) = new.remove(&uid).unzip();
                 self.guard(&uid, guards.unwrap_or_default());
                 let (before, after) = (published.get(&uid).map(|workload| of(workload)), workload.as_ref().map(of));
-                let differs = differs(&mut published, uid.clone(), workload);
+                let differs = difference(published.get(&uid), workload);
+                if let Some(workload) = differs.as_ref().map_or_else(|| published.get(&uid), Option::as_ref) {
+                    now.insert(uid.clone(), workload.clone());
+                }
                 // Labels are not published, but subsets go by them.
                 members.extend(before.into_iter().chain(after).flatten());
                 sort(differs, Change::Workload, || Change::RemoveAddress(uid), &mut refer, &mut removed);
             }
-            if !published.is_empty() {
-                self.workloads.insert(owner, published);
+            if !now.is_empty() {
+                self.workloads.insert(owner, now);
             }
         }
         for guard in std::mem::take(&mut self.marked.guards) {

@@ -1,59 +1,29 @@
 //! What is published against what should be: only the difference comes out.
 
-use litemap::LiteMap;
 use mesh::Change;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// What is published, by name: many, or a few.
-pub(super) trait Published<K, V> {
-    fn get(&self, key: &K) -> Option<&Arc<V>>;
-    fn insert(&mut self, key: K, value: Arc<V>);
-    fn remove(&mut self, key: &K) -> Option<Arc<V>>;
-}
-
-impl<K: Ord, V> Published<K, V> for BTreeMap<K, Arc<V>> {
-    fn get(&self, key: &K) -> Option<&Arc<V>> {
-        self.get(key)
-    }
-
-    fn insert(&mut self, key: K, value: Arc<V>) {
-        self.insert(key, value);
-    }
-
-    fn remove(&mut self, key: &K) -> Option<Arc<V>> {
-        self.remove(key)
-    }
-}
-
-impl<K: Ord, V> Published<K, V> for LiteMap<K, Arc<V>> {
-    fn get(&self, key: &K) -> Option<&Arc<V>> {
-        self.get(key)
-    }
-
-    fn insert(&mut self, key: K, value: Arc<V>) {
-        self.insert(key, value);
-    }
-
-    fn remove(&mut self, key: &K) -> Option<Arc<V>> {
-        self.remove(key)
+/// `Some` when what should be published is different from what is.
+pub(super) fn difference<V: PartialEq>(published: Option<&Arc<V>>, new: Option<V>) -> Option<Option<Arc<V>>> {
+    match (published, new) {
+        (Some(old), Some(new)) if **old == new => None,
+        (None, None) => None,
+        (_, new) => Some(new.map(Arc::new)),
     }
 }
 
 /// Puts what should be published in its place; `Some` when it is different from what was.
 pub(super) fn differs<K: Ord, V: PartialEq>(
-    published: &mut impl Published<K, V>,
+    published: &mut BTreeMap<K, Arc<V>>,
     key: K,
     new: Option<V>,
 ) -> Option<Option<Arc<V>>> {
-    match new {
-        Some(new) if published.get(&key).is_some_and(|old| **old == new) => None,
-        Some(new) => {
-            let new = Arc::new(new);
-            published.insert(key, new.clone());
-            Some(Some(new))
-        }
-        None => published.remove(&key).map(|_| None),
+    let difference = difference(published.get(&key), new)?;
+    match &difference {
+        Some(new) => drop(published.insert(key, new.clone())),
+        None => drop(published.remove(&key)),
     }
+    Some(difference)
 }
 
 /// Puts a difference where it belongs: what is new, or what is gone.
