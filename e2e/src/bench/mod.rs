@@ -32,6 +32,7 @@ pub mod usage;
 use crate::stage;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use meshctl::lab::client::component_variable;
 use page::{Page, Sitting};
 use rig::Rig;
 use rows::Row;
@@ -66,14 +67,8 @@ pub struct Options {
     profile: String,
     /// Sets a variable of one of the mesh's programs, for a trial that is not kept: ztunnel, istiod, agent or waypoint.
     /// May be given several times.
-    #[arg(long, value_name = "PROGRAM:KEY=VALUE", value_parser = variable)]
+    #[arg(long, value_name = "PROGRAM:KEY=VALUE", value_parser = component_variable)]
     env: Vec<rig::Variable>,
-}
-
-fn variable(text: &str) -> Result<rig::Variable, String> {
-    let parts = text.split_once(':').and_then(|(program, pair)| Some((program, pair.split_once('=')?)));
-    let (program, (key, value)) = parts.ok_or("it is not PROGRAM:KEY=VALUE")?;
-    Ok(rig::Variable { program: program.into(), key: key.into(), value: value.into() })
 }
 
 /// Measures, prints and writes. Whether every target is met.

@@ -58,16 +58,8 @@ pub struct Contender<'a> {
     pub measure: Measure<'a>,
 }
 
-/// A variable of one of the mesh's programs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Variable {
-    /// ztunnel, istiod, agent or waypoint.
-    pub program: String,
-    /// Its name.
-    pub key: String,
-    /// What it is.
-    pub value: String,
-}
+/// A variable of one of the mesh's programs: which, its name, and its value.
+pub type Variable = (String, String, String);
 
 impl<'a> Contender<'a> {
     /// One with its proxies.
@@ -93,7 +85,7 @@ impl Rig {
         let here = folder.path().display().to_string();
         std::fs::write(folder.path().join("nginx.conf"), NGINX.replace("FOLDER", &here))?;
         std::fs::File::create(folder.path().join("big"))?.set_len(BIG_BYTES)?;
-        let variables: Vec<_> = env.iter().map(|it| (&*it.program, &*it.key, &*it.value)).collect();
+        let variables: Vec<_> = env.iter().map(|(program, key, value)| (&**program, &**key, &**value)).collect();
         let stage = Stage::start_as(&format!("bench-{}-{name}", std::process::id()), &meshctl, &variables)?;
         let pid = std::fs::read_to_string(stage.lab().run_dir().join("pid")).context("the lab has no process")?;
         let root = pid.trim().parse().context("the lab's process has no number")?;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 pub use self::conditions::ConditionReport;
 pub use self::known::unknown;
-pub use self::life::StartOptions;
+pub use self::life::{StartOptions, component_variable};
 pub use self::running::{Output, Running};
 use super::control::dial;
 use super::control::protocol::{Problem, Reply, Request, StatusReport};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 
-use super::client::{Lab, LabError, StartOptions, conditions};
+use super::client::{Lab, LabError, StartOptions, component_variable, conditions};
 use super::control::dial::Call;
 use super::control::protocol::{Reply, Request};
 use super::terminal::{self, Terminal};
@@ -185,11 +185,7 @@ fn begin(start: Start) -> anyhow::Result<ExitCode> {
     options.mesh = !start.no_mesh;
     options.ready_timeout = Duration::from_secs(start.ready_timeout);
     for setting in &start.component_env {
-        let parts = setting.split_once(':').and_then(|(program, rest)| Some((program, rest.split_once('=')?)));
-        let Some((program, (key, value))) = parts else {
-            anyhow::bail!("`{setting}` is not of the form PROGRAM:KEY=VALUE");
-        };
-        options.component_env.push((program.to_owned(), key.to_owned(), value.to_owned()));
+        options.component_env.push(component_variable(setting).map_err(anyhow::Error::msg)?);
     }
     // The tour needs the shop, and shows it to whoever asks for nothing else.
     let wanted = start.tour || !start.no_tour && options.shop && options.mesh;

@@ -47,6 +47,13 @@ pub struct StartOptions {
     pub ready_timeout: Duration,
 }
 
+/// Reads `PROGRAM:KEY=VALUE`, a variable of one of the mesh's own programs: (program, key, value).
+pub fn component_variable(text: &str) -> Result<(String, String, String), String> {
+    let parts = text.split_once(':').and_then(|(program, rest)| Some((program, rest.split_once('=')?)));
+    let (program, (key, value)) = parts.ok_or_else(|| format!("`{text}` is not of the form PROGRAM:KEY=VALUE"))?;
+    Ok((program.to_owned(), key.to_owned(), value.to_owned()))
+}
+
 impl StartOptions {
     /// A lab of two nodes with the mesh and without workloads.
     pub fn new(binary: impl Into<PathBuf>, name: &str) -> Self {
