@@ -42,7 +42,7 @@ pub fn bucket(name: &str) -> usize {
 }
 
 /// The digest of a bucket: of its names, in their order, and their versions.
-pub fn digest<V: AsRef<str>>(resources: impl IntoIterator<Item = (impl AsRef<str>, V)>) -> Digest {
+pub fn digest(resources: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<str>)>) -> Digest {
     let mut resources = resources.into_iter().peekable();
     if resources.peek().is_none() {
         return Digest::default();

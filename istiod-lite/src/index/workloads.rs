@@ -20,6 +20,7 @@ pub(super) struct Surroundings<'a> {
 
 impl Surroundings<'_> {
     fn workload(self, uid: &str, namespace: &Str) -> Workload {
+        // Of the size that it takes, for it stays.
         let mut services = Memberships::with_capacity(self.services.len());
         for (service, ports) in self.services {
             services.insert(service, ports);

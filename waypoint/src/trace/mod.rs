@@ -23,8 +23,7 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter},
 };
 use std::{
-    fmt,
-    fmt::Write as _,
+    fmt::{self, Write as _},
     sync::{Arc, PoisonError, RwLock, atomic::Ordering::Relaxed},
 };
 use tokio::runtime::Handle;

@@ -94,9 +94,6 @@ pub enum Pending {
     Urgent,
 }
 
-/// What the server says of itself in an answer: its name, and what it knows beyond the protocol.
-const IDENTIFIER: &str = "istiod-lite digests-1";
-
 /// The session is further behind than the log reaches; it must begin anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this stream fell too far behind; connect again with the versions you have")]
@@ -193,7 +190,7 @@ impl Session {
             type_url: kind.type_url().into(),
             nonce,
             removed_resources: delta.removed,
-            control_plane: delta.answer.then(|| ControlPlane { identifier: IDENTIFIER.to_owned() }),
+            control_plane: delta.answer.then(|| ControlPlane { identifier: format!("istiod-lite {}", digests::WORD) }),
         };
         Outgoing { kind, response, oldest: if delta.answer { None } else { delta.oldest } }
     }
