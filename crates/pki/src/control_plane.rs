@@ -147,6 +147,11 @@ impl ControlPlane {
         Ok(endpoint.connect_with_connector_lazy(connect))
     }
 
+    /// One connection, for who speaks HTTP/2 on it without a channel.
+    pub async fn connection(&self) -> Result<TlsStream<TcpStream>, ControlPlaneError> {
+        Connector::new(self)?.connect().await
+    }
+
     /// The metadata of one request: `authorization`, `clusterid` and the further headers.
     pub fn metadata(&self) -> Result<MetadataMap, ControlPlaneError> {
         let mut metadata = MetadataMap::new();

@@ -7,27 +7,27 @@ mod reading;
 
 use crate::authority::Place;
 use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::StreamExt;
+use h2::{RecvStream, SendStream, client::Connection};
 use http::{HeaderMap, header};
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
 use pki::control_plane::{ControlPlane, Source};
 use prost::Message;
 use reading::Reading;
 use std::{
     collections::{BTreeMap, VecDeque},
-    future::poll_fn,
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::{Context, Poll, Waker},
 };
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, body::Body, client::GrpcService};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tonic::Status;
 use xds::{
     Kind, Node, digests,
     wire::{self, Request},
 };
 
-/// The first requests, and an answer to each response.
-const REQUESTS_QUEUED_MAX: usize = 16;
+/// What a response may be ahead of its reader: so much of the first, which is everything, is on its way at once.
+const WINDOW_BYTES: u32 = 2 << 20;
 
 /// What is known from an earlier stream: name → version, of addresses.
 pub type Versions = BTreeMap<String, String>;
@@ -36,10 +36,11 @@ pub type Versions = BTreeMap<String, String>;
 #[derive(Clone, Debug)]
 pub struct Opening(Bytes);
 
-/// One proxy, connected.
+/// One proxy, connected. It lives as long as somebody waits for its next response: no task works beside that one.
 pub struct Listener {
-    answers: mpsc::Sender<Bytes>,
-    responses: Body,
+    connection: Connection<TlsStream<TcpStream>>,
+    answers: SendStream<Bytes>,
+    responses: RecvStream,
     reading: Reading,
     whole: VecDeque<Told>,
 }
@@ -97,20 +98,39 @@ impl Listener {
             alternative_hostname: Some("istiod.istio-system.svc".into()),
             headers: vec![],
         };
-        let (answers, outgoing) = mpsc::channel(REQUESTS_QUEUED_MAX);
-        answers.try_send(opening.0.clone()).map_err(|_| "the first requests do not fit")?;
-        let frames = ReceiverStream::new(outgoing).map(|bytes| Ok::<_, Status>(Frame::data(bytes)));
-        let request = http::Request::post(wire::METHOD)
+        let io = plane.connection().await.map_err(|error| format!("no connection: {error}"))?;
+        let mut request = http::Request::post(format!("{}{}", place.address, wire::METHOD))
             .header(header::CONTENT_TYPE, "application/grpc")
             .header(header::TE, "trailers")
-            .body(Body::new(StreamBody::new(frames)));
-        let mut request = request.map_err(|error| error.to_string())?;
+            .body(())
+            .map_err(|error| error.to_string())?;
         request.headers_mut().extend(plane.metadata().map_err(|error| error.to_string())?.into_headers());
-        let mut channel = plane.channel().map_err(|error| error.to_string())?;
-        poll_fn(|cx| channel.poll_ready(cx)).await.map_err(|error| format!("no connection: {error:?}"))?;
-        let response = channel.call(request).await.map_err(|error| format!("no stream: {error:?}"))?;
-        refused(response.headers())?;
-        Ok(Self { answers, responses: response.into_body(), reading: Reading::default(), whole: VecDeque::new() })
+        Self::ask(io, request, opening.0.clone()).await.map_err(|error| format!("no stream: {error}"))?
+    }
+
+    async fn ask(
+        io: TlsStream<TcpStream>,
+        request: http::Request<()>,
+        first: Bytes,
+    ) -> Result<Result<Self, String>, h2::Error> {
+        let mut client = h2::client::Builder::new();
+        client.initial_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES);
+        let (requests, mut connection) = client.handshake(io).await?;
+        let (response, mut answers) = requests.ready().await?.send_request(request, false)?;
+        answers.send_data(first, false)?;
+        let mut response = std::pin::pin!(response);
+        let response = poll_fn(|cx| {
+            let connection = Pin::new(&mut connection).poll(cx);
+            driven(connection, response.as_mut().poll(cx))
+        });
+        let response = response.await?;
+        Ok(refused(response.headers()).map(|()| Self {
+            connection,
+            answers,
+            responses: response.into_body(),
+            reading: Reading::default(),
+            whole: VecDeque::new(),
+        }))
     }
 
     /// The next response; it is acknowledged.
@@ -119,15 +139,46 @@ impl Listener {
             if let Some(told) = self.whole.pop_front() {
                 let type_url = told.kind.type_url().to_owned();
                 let answer = Request { type_url, response_nonce: told.nonce.clone(), ..Request::default() };
-                self.answers.send(framed(&answer)).await.map_err(|_| "the stream takes no answers")?;
+                self.answers.send_data(framed(&answer), false).map_err(|error| error.to_string())?;
                 return Ok(told);
             }
-            let frame = self.responses.frame().await.ok_or("the control plane ended the stream")?;
-            match frame.map_err(|status| status.to_string())?.into_data() {
-                Ok(bytes) => self.whole.extend(self.reading.take(&bytes)?),
-                Err(frame) => frame.trailers_ref().map_or(Ok(()), refused)?,
+            let Self { connection, responses, .. } = self;
+            let data = poll_fn(|cx| {
+                let connection = Pin::new(&mut *connection).poll(cx);
+                // Whatever comes for the stream has just come by the connection, so nobody needs to be woken for it.
+                let data = responses.poll_data(&mut Context::from_waker(Waker::noop()));
+                driven(connection, data.map(Option::transpose))
+            });
+            match data.await.transpose() {
+                Some(Ok(bytes)) => {
+                    // Fails only if more is given back than came.
+                    let _ = responses.flow_control().release_capacity(bytes.len());
+                    self.whole.extend(self.reading.take(&bytes)?);
+                }
+                Some(Err(error)) => return Err(error.to_string()),
+                None => {
+                    let trailers = poll_fn(|cx| {
+                        let connection = Pin::new(&mut *connection).poll(cx);
+                        driven(connection, responses.poll_trailers(cx))
+                    });
+                    trailers.await.map_err(|error| error.to_string())?.as_ref().map_or(Ok(()), refused)?;
+                    return Err("the control plane ended the stream".into());
+                }
             }
         }
+    }
+}
+
+/// What came of a stream, whose connection was just driven: there is more of it only while the connection lives.
+fn driven<T>(
+    connection: Poll<Result<(), h2::Error>>,
+    stream: Poll<Result<T, h2::Error>>,
+) -> Poll<Result<T, h2::Error>> {
+    match (stream, connection) {
+        (Poll::Pending, Poll::Ready(ended)) => {
+            Poll::Ready(Err(ended.err().unwrap_or_else(|| h2::Reason::NO_ERROR.into())))
+        }
+        (stream, _) => stream,
     }
 }
 

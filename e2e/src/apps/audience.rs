@@ -106,18 +106,19 @@ pub async fn run(options: Options) -> Result<Report> {
     let nothing = Opening::of("ztunnel-1", &Versions::new());
     let mut report = Report::default();
 
+    let (heard, mut hearing) = mpsc::unbounded_channel();
+    let mut tasks = JoinSet::new();
+
     // What is there, and in which versions, is asked of the first: all are told the same.
     let (first, bytes, known) = synced(&place, &token, &nothing, true).await?;
     report.all_bytes = bytes;
+    tasks.spawn(listen(first, heard.clone(), churn.clone()));
     let opening = (1..options.proxies).map(|_| synced(&place, &token, &nothing, false));
-    let opened = stream::iter(opening).buffer_unordered(OPENING_MAX).map_ok(|(listener, ..)| listener);
-    let mut opened: Vec<Listener> = opened.try_collect().await?;
-    opened.push(first);
-    let (heard, mut hearing) = mpsc::unbounded_channel();
-    let mut tasks = JoinSet::new();
-    for listener in opened {
+    let mut opening = stream::iter(opening).buffer_unordered(OPENING_MAX);
+    while let Some((listener, ..)) = opening.try_next().await? {
         tasks.spawn(listen(listener, heard.clone(), churn.clone()));
     }
+    drop(opening);
     std::fs::write(&options.ready_file, "ready")?;
     while !options.go_file.exists() {
         tokio::time::sleep(LOOK_INTERVAL).await;
