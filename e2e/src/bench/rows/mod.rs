@@ -75,8 +75,8 @@ pub const ALL: &[Row] = &[
     },
     Row {
         name: "policies",
-        about: "300 new connections a second on a fixed schedule, each timed from when it was due; in a mesh without \
-                policies, and in one with 10,000 in the server's namespace, of which one selects it",
+        about: "300 new connections a second on a fixed schedule, each timed from when it was due; at the same time in a \
+                mesh without policies, and in one with 10,000 in the server's namespace, of which one selects it",
         needs: &["nginx", "iperf3"],
         fresh: false,
         run: held::policies,
