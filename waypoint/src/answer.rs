@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::body::{BodyError, Passage};
 use crate::context::Core;
+use crate::phase::busy::Held;
 use crate::report::{Flag, Flags, Outcome, details};
 use crate::rules::Prepared;
 use crate::trace::Span;
@@ -151,8 +152,7 @@ pub struct Teller {
     passage: Arc<Passage>,
     began: Instant,
     patience: Option<Patience>,
-    /// What is held until the end, such as places in limits.
-    held: Vec<Box<dyn Send + Sync>>,
+    held: Option<Held>,
     told: bool,
     span: Option<Span>,
 }
@@ -172,7 +172,7 @@ struct TooLate;
 impl Teller {
     /// For a request that has just come.
     pub fn new(outcome: Outcome, core: Arc<Core>, rules: Arc<Prepared>, passage: Arc<Passage>, began: Instant) -> Self {
-        Self { outcome, core, rules, passage, began, patience: None, held: Vec::new(), told: false, span: None }
+        Self { outcome, core, rules, passage, began, patience: None, held: None, told: false, span: None }
     }
 
     /// What is known so far.
@@ -185,9 +185,9 @@ impl Teller {
         self.span = Some(span);
     }
 
-    /// Holds something until the end.
-    pub fn hold(&mut self, held: Box<dyn Send + Sync>) {
-        self.held.push(held);
+    /// Holds places until the end.
+    pub fn hold(&mut self, held: Held) {
+        self.held = Some(held);
     }
 
     /// The answer may be idle for so long, and must be over then.

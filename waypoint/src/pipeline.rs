@@ -137,8 +137,7 @@ async fn phases(exchange: &mut Exchange, rules: &Prepared, body: Incoming) -> Re
     let hit = route::select(exchange, rules)?;
     if let Some(hit) = &hit {
         limited::of_rule(exchange, hit).await?;
-        let name = format!("{}/{}", hit.route.name, hit.rule.name);
-        exchange.teller.outcome().route = name.into();
+        exchange.teller.outcome().route = hit.name().clone();
         exchange.back.edits.push(hit.rule.filters.response_headers.clone());
         if let Some(answer) = route::own_answer(exchange, hit) {
             return Err(answer);
@@ -371,9 +370,7 @@ fn passed_on(
     outcome.grpc_status = grpc_status(&parts.headers);
     let head: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     outcome.response_head_bytes = head as u64;
-    for held in forwarded.held {
-        teller.hold(held);
-    }
+    teller.hold(forwarded.held);
     parts.version = Version::HTTP_11;
     if let Some((near, far)) = agreed {
         upgrade::relay(near, far, teller, core);

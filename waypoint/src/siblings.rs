@@ -156,7 +156,7 @@ async fn ask(core: &Arc<Core>, replica: &Str, question: Bytes) -> Result<Bytes, 
     };
     let request = sent.request(HttpVersion::Http2, Outgoing::Whole(Some(question)));
     let request = request.map_err(|error| unreachable(&error))?;
-    let (told, may_have_left) = (Told::default(), AtomicBool::new(false));
+    let may_have_left = AtomicBool::new(false);
     let way = Way {
         cluster: &cluster,
         hosts: &hosts,
@@ -164,7 +164,7 @@ async fn ask(core: &Arc<Core>, replica: &Str, question: Bytes) -> Result<Bytes, 
         version: HttpVersion::Http2,
         server_name: "",
         ends: None,
-        told: &told,
+        told: &Told::default,
         throw: dice(),
         sent: &may_have_left,
     };

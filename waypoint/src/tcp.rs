@@ -303,9 +303,8 @@ impl Telling {
         outcome.downstream_local = call.target.address();
         outcome.security = Security::MutualTls;
         outcome.server_name = name;
-        let own = waypoint.own_workload(&view);
         let told = Told {
-            baggage: own.map(|workload| (&**workload).into()).unwrap_or_default(),
+            own: waypoint.own_workload(&view).cloned(),
             forwarded: Some(hbone::head::Forwarded {
                 client: Some(call.from),
                 host: service.map(|service| service.hostname.clone()),

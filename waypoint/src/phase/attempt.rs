@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use http::{HeaderValue, Response};
 use hyper::upgrade::OnUpgrade;
-use mesh::Str;
 use mesh::route::http::{HttpRule, Timeouts};
 use mesh::route::retry::{self, Next, Tries, TryOutcome, Why};
 use mesh::route::traffic::HttpVersion;
+use mesh::{Str, View};
 use tokio::time::{Instant, sleep};
 
 use super::again::Body;
-use super::busy::{Busy, Entered};
+use super::busy::{Busy, Entered, Held};
 use super::head::{Sent, version};
 use super::patience::{after_whole, idle, nonzero, quiet};
 use super::{Exchange, refusal};
@@ -24,7 +24,7 @@ use crate::adaptive::Ended;
 use crate::answer::{Reply, grpc_status};
 use crate::body::Outgoing;
 use crate::budget::Permit;
-use crate::context::{Core, dice, throw};
+use crate::context::{Waypoint, dice, throw};
 use crate::outlier::Heard;
 use crate::report::{Flag, details};
 use crate::serve::switch;
@@ -59,7 +59,7 @@ pub struct Forwarded {
     /// Who answered.
     pub host: Arc<Host>,
     /// Places in limits.
-    pub held: Vec<Box<dyn Send + Sync>>,
+    pub held: Held,
     /// How long it may be idle.
     pub idle: Option<Duration>,
     /// When it must be over.
@@ -78,12 +78,10 @@ pub async fn forward(exchange: &mut Exchange, errand: Errand<'_>, body: Body) ->
     let place = cluster.breakers.request(&hosts.most).ok_or_else(full)?;
     let mut entered =
         Entered::of(cluster, hosts).ok_or_else(|| Reply { details: details::CONCURRENCY.into(), ..full() })?;
-    let told = told(exchange, hosts);
     let mut tries = Trying {
         exchange,
         errand: &errand,
         body,
-        told,
         timeouts: errand.rule.map(|rule| rule.timeouts).unwrap_or_default(),
         avoid: Vec::new(),
         made: 0,
@@ -92,7 +90,7 @@ pub async fn forward(exchange: &mut Exchange, errand: Errand<'_>, body: Body) ->
     match result {
         Ok((response, host, busy, began)) => {
             entered.ended = ended_with(response.status().as_u16(), began.elapsed());
-            let held: Vec<Box<dyn Send + Sync>> = vec![Box::new(place), Box::new(busy), Box::new(entered)];
+            let held = Held { _place: place, _busy: busy, _entered: entered };
             let until = tries.until(began);
             Ok(tries.forwarded(response, host, held, until))
         }
@@ -114,7 +112,6 @@ struct Trying<'a, 'e> {
     exchange: &'a mut Exchange,
     errand: &'a Errand<'e>,
     body: Body,
-    told: Told,
     timeouts: Timeouts,
     avoid: Vec<Str>,
     made: u32,
@@ -185,7 +182,7 @@ impl Trying<'_, '_> {
     async fn once(&mut self, host: &Arc<Host>, sent: &AtomicBool) -> Result<Tried, TryFailure> {
         let Errand { cluster, hosts, sent: wanted, rule, .. } = self.errand;
         let pool = &hosts.traffic.pool;
-        let Exchange { version: caller, grpc, upgrade, passage, core, call, .. } = &*self.exchange;
+        let Exchange { version: caller, grpc, upgrade, passage, core, call, view, .. } = &*self.exchange;
         let upgrade = upgrade.as_ref().map(|(switch, _)| *switch);
         let mut version = version(pool, hosts.protocol, *caller, *grpc, upgrade);
         if upgrade.is_some() && !matches!(self.body, Body::Nothing) {
@@ -196,8 +193,8 @@ impl Trying<'_, '_> {
         let busy = Busy::with(&host.load);
         let server_name = mesh::route::head::split_port(&wanted.authority).0;
         let ends = Some(Ends::of(call));
-        let way =
-            |version| Way { cluster, hosts, host, version, server_name, ends, told: &self.told, throw: dice(), sent };
+        let told = || told(&core.waypoint, view, hosts);
+        let way = |version| Way { cluster, hosts, host, version, server_name, ends, told: &told, throw: dice(), sent };
         let per_try = rule.and_then(|rule| rule.retry.as_ref()).and_then(|retry| nonzero(retry.per_try_timeout));
         let backend = nonzero(self.timeouts.backend_request);
         let limit = per_try.into_iter().chain(backend).min();
@@ -282,7 +279,7 @@ impl Trying<'_, '_> {
         &self,
         mut response: Response<Received>,
         host: Arc<Host>,
-        held: Vec<Box<dyn Send + Sync>>,
+        held: Held,
         until: Option<Instant>,
     ) -> Forwarded {
         let (spoken, status) = (response.version(), response.status());
@@ -311,11 +308,9 @@ fn ended_with(status: u16, latency: Duration) -> Ended {
 }
 
 /// What the endpoint's node is told. A connection serves many callers, so it is told of none.
-fn told(exchange: &Exchange, hosts: &Hosts) -> Told {
-    let core: &Core = &exchange.core;
-    let own = core.waypoint.own_workload(&exchange.view);
+fn told(waypoint: &Waypoint, view: &View, hosts: &Hosts) -> Told {
     Told {
-        baggage: own.map(|workload| (&**workload).into()).unwrap_or_default(),
+        own: waypoint.own_workload(view).cloned(),
         forwarded: Some(hbone::head::Forwarded { client: None, host: Some(hosts.service.hostname.clone()) }),
         trace: None,
     }

@@ -4,8 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::adaptive::Ended;
+use crate::budget::Permit;
 use crate::upstream::cluster::{Cluster, Hosts};
 use crate::upstream::hosts::Load;
+
+/// Places in limits; dropping them gives them back.
+pub struct Held {
+    pub(super) _place: Permit,
+    pub(super) _busy: Busy,
+    pub(super) _entered: Entered,
+}
 
 /// A request under way at an endpoint.
 pub(super) struct Busy(Arc<Load>);

@@ -1,5 +1,6 @@
 //! The head of a request as an endpoint gets it. Pure.
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
@@ -38,9 +39,9 @@ pub struct NoTarget(String);
 impl Sent {
     /// The request in this version of HTTP.
     pub fn request(&self, version: HttpVersion, body: Outgoing) -> Result<Request<Outgoing>, NoTarget> {
-        let target = form::path_and_query(&self.path, self.query.as_deref());
-        let wrong = |_| NoTarget(target.chars().take(200).collect());
-        let path: PathAndQuery = target.parse().map_err(|error: http::uri::InvalidUri| wrong(error.to_string()))?;
+        let target = Bytes::from(form::path_and_query(&self.path, self.query.as_deref()));
+        let wrong = |_| NoTarget(String::from_utf8_lossy(&target).chars().take(200).collect());
+        let path = PathAndQuery::from_maybe_shared(target.clone()).map_err(|error| wrong(error.to_string()))?;
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         let headers = request.headers_mut();

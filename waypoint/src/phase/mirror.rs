@@ -86,7 +86,7 @@ fn copying(
         let request = sent.request(version, body).map_err(malformed)?;
         let _place = cluster.breakers.request(&hosts.most).ok_or(TryFailure::Overflow("requests"))?;
         let server_name = mesh::route::head::split_port(&sent.authority).0;
-        let (told, may_have_left) = (Told::default(), AtomicBool::new(false));
+        let may_have_left = AtomicBool::new(false);
         let way = Way {
             cluster: &cluster,
             hosts: &hosts,
@@ -94,7 +94,7 @@ fn copying(
             version,
             server_name,
             ends,
-            told: &told,
+            told: &Told::default,
             throw: dice(),
             sent: &may_have_left,
         };

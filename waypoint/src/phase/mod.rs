@@ -5,7 +5,7 @@ pub mod again;
 pub mod ask;
 pub mod attempt;
 pub mod back;
-mod busy;
+pub mod busy;
 pub mod fault;
 pub mod head;
 pub mod limited;

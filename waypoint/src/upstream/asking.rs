@@ -83,7 +83,7 @@ async fn send(core: Arc<Core>, asking: Asking) -> Result<Response<Body>, CallFai
     let unreadable = |error: crate::phase::head::NoTarget| CallFailed::Unreadable(error.to_string());
     let request = sent.request(version, Outgoing::Own(body)).map_err(unreadable)?;
     let server_name = mesh::route::head::split_port(&sent.authority).0;
-    let (told, may_have_left) = (Told::default(), AtomicBool::new(false));
+    let may_have_left = AtomicBool::new(false);
     let way = Way {
         cluster: &cluster,
         hosts: &hosts,
@@ -91,7 +91,7 @@ async fn send(core: Arc<Core>, asking: Asking) -> Result<Response<Body>, CallFai
         version,
         server_name,
         ends: None,
-        told: &told,
+        told: &Told::default,
         throw: dice(),
         sent: &may_have_left,
     };

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hbone::head::{Baggage, ConnectHead, Forwarded, TraceParent};
+use hbone::head::{ConnectHead, Forwarded, TraceParent};
 use hbone::pool::{Dial, OpenError, PoolKey};
 use hbone::stream::Tunnel;
+use mesh::Workload;
 use pki::Peer;
 use pki::cache::{CertificateCache, CertificateError};
 use pki::tls::ClientStream;
@@ -36,8 +37,8 @@ pub enum Raw {
 /// What the endpoint's node is told with a tunnel. For its logs and metrics only.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
-    /// What we say of ourselves.
-    pub baggage: Baggage,
+    /// Who we are.
+    pub own: Option<Arc<Workload>>,
     /// For whom we ask.
     pub forwarded: Option<Forwarded>,
     /// The span.
@@ -87,7 +88,7 @@ impl Upstream {
                         source_ip: self.own_ip,
                     };
                     let head = ConnectHead {
-                        baggage: told.baggage.clone(),
+                        baggage: told.own.as_deref().map(Into::into).unwrap_or_default(),
                         forwarded: told.forwarded.clone(),
                         traceparent: told.trace,
                         ..ConnectHead::to(authority.clone())

@@ -65,7 +65,7 @@ impl Compiled {
         }
         let ready = |route: &HttpRoute| {
             let numbered = route.rules.iter().enumerate();
-            numbered.map(|(at, rule)| ReadyRule::new(rule, &format!("{}, rule {at}", route.name))).collect()
+            numbered.map(|(at, rule)| ReadyRule::new(route, rule, &format!("{}, rule {at}", route.name))).collect()
         };
         Ok(Self {
             everyone,
@@ -176,6 +176,11 @@ pub struct Hit<'a> {
 }
 
 impl<'a> Hit<'a> {
+    /// Route and rule, for logs.
+    pub fn name(&self) -> &'a Str {
+        &self.ready.name
+    }
+
     /// The limits of the rule that count a request.
     pub fn limits(&self, head: &'a Head<'_>) -> impl Iterator<Item = &'a RateLimit> + use<'a> {
         self.ready.limits.of(&self.rule.limits, head)
@@ -199,6 +204,7 @@ pub fn faults<'a>(
 /// What of a rule was made ready.
 #[derive(Clone, Debug)]
 pub(super) struct ReadyRule {
+    name: Str,
     pub(super) origins: Vec<Text>,
     pub(super) rewrite: Option<Substitution>,
     pub(super) redirect: Option<Substitution>,
@@ -207,7 +213,7 @@ pub(super) struct ReadyRule {
 }
 
 impl ReadyRule {
-    fn new(rule: &HttpRule, place: &str) -> Result<Self, Unusable> {
+    fn new(route: &HttpRoute, rule: &HttpRule, place: &str) -> Result<Self, Unusable> {
         let origins = rule.filters.cors.iter().flat_map(|cors| &cors.allow_origins);
         let redirect = match &rule.action {
             Action::Redirect(redirect) => redirect.path.as_ref(),
@@ -215,6 +221,7 @@ impl ReadyRule {
         };
         let substitution = |path| Substitution::of(path, &format!("{place}, path rewrite"));
         Ok(Self {
+            name: format!("{}/{}", route.name, rule.name).into(),
             // Origins are compared without case: scheme and host have none.
             origins: origins
                 .map(|origin| Text::new(origin, true, &format!("{place}, cors")))

@@ -57,8 +57,8 @@ pub struct Way<'a> {
     pub server_name: &'a str,
     /// Who calls, and what; none: we do.
     pub ends: Option<Ends>,
-    /// What its node is told.
-    pub told: &'a Told,
+    /// What its node is told, made where a connection is: most requests find one.
+    pub told: &'a (dyn Fn() -> Told + Sync),
     /// A random number.
     pub throw: u64,
     /// Set when a byte of the request may have left.
@@ -239,7 +239,7 @@ impl Upstream {
 
     /// A connection to the endpoint, in TLS of our own where the policy wants that.
     async fn endpoint(&self, way: &Way<'_>) -> Result<Io, ConnectFailure> {
-        let raw = self.reach(way.hosts, way.host, way.ends, way.told, way.throw).await?;
+        let raw = self.reach(way.hosts, way.host, way.ends, &(way.told)(), way.throw).await?;
         match &way.hosts.origination {
             None => Ok(Io::Raw(raw)),
             Some(origination) => origination.begin(raw, way.server_name, Some(way.version)).await,
