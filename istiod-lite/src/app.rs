@@ -26,7 +26,8 @@ use anyhow::Context;
 use chassis::{
     admin,
     metrics::{self, Exposition, Registry},
-    run::Process,
+    run::{Pool, Process},
+    task,
 };
 use pki::{Clock, SystemClock};
 use std::{
@@ -132,8 +133,10 @@ async fn serve(
         ca_metrics,
     );
     let door = Door::new(authenticator, config.policy.clone(), index.clone());
-    let routes = tonic::service::Routes::new(Discovery::new(catalog.clone(), door, report.clone()))
-        .add_service(pki::ca_server::service(Arc::new(authority)));
+    let services = grpc::Services {
+        discovery: Discovery::new(catalog.clone(), door, report.clone()),
+        routes: tonic::service::Routes::new(pki::ca_server::service(Arc::new(authority))),
+    };
     names.extend(config.serving_names.clone());
     let tls = serving::tls_config(root.clone(), names, clock);
 
@@ -146,9 +149,12 @@ async fn serve(
     spawn_pages(process, listeners.metrics, move |_| metrics.clone());
     spawn_writer(process, writer, told);
     spawn_readiness(process, catalog);
-    let (xds, drain) = (listeners.xds, process.signal.clone());
+    let (xds, mut drain) = (listeners.xds, process.signal.clone());
+    let pool = Pool::start("xds").context("the threads of the xDS server cannot start")?;
     process.vital("xds server", async move {
-        grpc::serve(xds, tls, routes, drain).await;
+        task::spawn_on(pool.handle(), "xds server", grpc::serve(xds, tls, services, drain.clone())).await?;
+        // The connections go on for a while.
+        drain.over().await;
         Ok(())
     });
     tracing::info!(xds = %bound.xds, metrics = %bound.metrics, ready = %bound.ready, "listening");
@@ -196,7 +202,7 @@ fn spawn_writer(process: &Process, writer: Writer, told: mpsc::Receiver<Told>) {
 
 fn spawn_readiness(process: &Process, catalog: Catalog) {
     let sources = process.ready.register("sources");
-    chassis::task::spawn("readiness", async move {
+    task::spawn("readiness", async move {
         // An error means that the process ends, and that is not ready either.
         if catalog.head().wait_for(|head| head.synced).await.is_ok() {
             drop(sources);

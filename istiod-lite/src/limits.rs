@@ -17,7 +17,10 @@ pub const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams on one connection at once: a proxy needs one for xDS and eight for certificates.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 128;
 
-/// How often a silent connection is asked whether it lives, as Istio does.
+/// The head of a request, with its token: what most servers take.
+pub const HEAD_BYTES_MAX: u32 = 16 << 10;
+
+/// How often a connection is asked whether it lives, as Istio does.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long it may take to answer.

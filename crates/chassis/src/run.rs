@@ -281,6 +281,35 @@ impl Workers {
     }
 }
 
+/// Threads that share the tasks of a server: what its many connections have to do comes all at once, and each is idle
+/// for most of the time. Dropping ends them.
+#[derive(Debug)]
+pub struct Pool {
+    runtime: Option<Runtime>,
+    handle: Handle,
+}
+
+impl Pool {
+    /// Starts as many threads as there are processors.
+    pub fn start(name: &str) -> std::io::Result<Self> {
+        let runtime = Builder::new_multi_thread().enable_all().thread_name(name).build()?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+
+    /// Their runtime; spawn on it with [`crate::task::spawn_on`].
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

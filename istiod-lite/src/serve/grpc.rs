@@ -1,14 +1,12 @@
 //! The TLS port: accepts, shakes hands within a deadline, and hands each connection to the gRPC
 //! services. Each connection is a task of its own; none can hold up another.
 
+use super::http2::{self, Call, Received};
 use crate::limits;
+use bytes::Bytes;
 use chassis::{drain::Signal, task};
-use hyper::{body::Incoming, rt::Executor, server::conn::http2};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use h2::server::SendResponse;
+use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -16,12 +14,50 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
+use xds::server::{Admission, Discovery};
 
-/// Serves `routes` until the drain begins; then connections may finish what they are at until it
-/// is over.
-pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, routes: Routes, mut drain: Signal) {
+/// What is served.
+#[derive(Debug)]
+pub struct Services<A> {
+    /// Delta ADS.
+    pub discovery: Discovery<A>,
+    /// Everything else.
+    pub routes: Routes,
+}
+
+impl<A> Clone for Services<A> {
+    fn clone(&self) -> Self {
+        Self { discovery: self.discovery.clone(), routes: self.routes.clone() }
+    }
+}
+
+impl<A: Admission> Services<A> {
+    /// A call that has come.
+    fn begin(&self, request: http::Request<Received>, respond: SendResponse<Bytes>) -> Call {
+        let Self { discovery, mut routes } = self.clone();
+        Box::pin(async move {
+            let ended = if request.uri().path() == xds::wire::METHOD {
+                http2::answer(discovery.call(request).await, respond).await
+            } else {
+                let Ok(response) = tower::Service::call(&mut routes, request.map(tonic::body::Body::new)).await;
+                http2::answer(response, respond).await
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a call ended");
+            }
+        })
+    }
+}
+
+/// Serves until the drain begins; then connections may finish what they are at until it is over.
+pub async fn serve<A: Admission>(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    services: Services<A>,
+    mut drain: Signal,
+) {
     let acceptor = TlsAcceptor::from(tls);
-    let routes = routes.prepare();
+    let services = Services { routes: services.routes.prepare(), ..services };
     let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
     let handshakes = Arc::new(Semaphore::new(limits::HANDSHAKES_MAX));
     loop {
@@ -45,7 +81,7 @@ pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, routes
         };
         let connection = Connection {
             acceptor: acceptor.clone(),
-            routes: routes.clone(),
+            services: services.clone(),
             handshakes: handshakes.clone(),
             drain: drain.clone(),
         };
@@ -63,24 +99,24 @@ pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, routes
 /// After an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-struct Connection {
+struct Connection<A> {
     acceptor: TlsAcceptor,
-    routes: Routes,
+    services: Services<A>,
     handshakes: Arc<Semaphore>,
     drain: Signal,
 }
 
 #[derive(Debug, thiserror::Error)]
 enum Ended {
-    #[error("the TLS handshake took longer than {:?}", limits::HANDSHAKE_TIMEOUT)]
+    #[error("the handshake took longer than {:?}", limits::HANDSHAKE_TIMEOUT)]
     HandshakeTimeout,
     #[error("the TLS handshake failed: {0}")]
     Handshake(io::Error),
     #[error(transparent)]
-    Http(#[from] hyper::Error),
+    Http(#[from] h2::Error),
 }
 
-impl Connection {
+impl<A: Admission> Connection<A> {
     async fn run(mut self, stream: TcpStream, peer: SocketAddr) -> Result<(), Ended> {
         // Acknowledgements and single changes are small, and must not wait for more to send.
         if let Err(error) = stream.set_nodelay(true) {
@@ -91,43 +127,17 @@ impl Connection {
             self.acceptor.accept(stream).await
         };
         let stream = timeout(limits::HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| Ended::HandshakeTimeout)?;
-        let io = TokioIo::new(stream.map_err(Ended::Handshake)?);
-        let routes = self.routes;
-        let service = TowerToHyperService::new(tower::service_fn(move |request: http::Request<Incoming>| {
-            let mut routes = routes.clone();
-            tower::Service::call(&mut routes, request.map(tonic::body::Body::new))
-        }));
-        let serving = http2::Builder::new(Spawner)
-            .timer(TokioTimer::new())
-            .keep_alive_interval(limits::KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(limits::KEEPALIVE_TIMEOUT)
-            .max_concurrent_streams(limits::STREAMS_PER_CONNECTION_MAX)
-            .max_send_buf_size(limits::SEND_BUFFER_BYTES)
-            .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(limits::STREAM_WINDOW_BYTES)
-            .serve_connection(io, service);
-        let mut serving = std::pin::pin!(serving);
+        let begun = http2::Connection::begin(stream.map_err(Ended::Handshake)?);
+        let mut http = timeout(limits::HANDSHAKE_TIMEOUT, begun).await.map_err(|_| Ended::HandshakeTimeout)??;
+        let begin = |request, respond| self.services.begin(request, respond);
         tokio::select! {
-            ended = serving.as_mut() => return Ok(ended?),
-            _deadline = self.drain.draining() => serving.as_mut().graceful_shutdown(),
+            ended = poll_fn(|cx| http.poll(cx, begin)) => return Ok(ended?),
+            _deadline = self.drain.draining() => {}
         }
+        http.shut_down();
         tokio::select! {
-            ended = serving => Ok(ended?),
+            ended = poll_fn(|cx| http.poll(cx, begin)) => Ok(ended?),
             () = self.drain.over() => Ok(()),
         }
-    }
-}
-
-/// Runs what hyper spawns, with a name.
-#[derive(Clone, Copy, Debug)]
-struct Spawner;
-
-impl<F> Executor<F> for Spawner
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, future: F) {
-        task::spawn("control plane stream", future).detach();
     }
 }

@@ -2,4 +2,5 @@
 
 pub mod admission;
 pub mod grpc;
+mod http2;
 pub mod pages;

@@ -21,15 +21,21 @@ use tonic::Status;
 
 /// The body of a stream's answer.
 pub(super) struct Answer<S> {
-    responses: S,
+    responses: Option<S>,
     parts: Parts,
-    ended: bool,
+}
+
+/// Nothing.
+impl<S> Default for Answer<S> {
+    fn default() -> Self {
+        Self { responses: None, parts: Parts::default() }
+    }
 }
 
 impl<S> Answer<S> {
     /// One that sends what comes.
     pub(super) fn new(responses: S) -> Self {
-        Self { responses, parts: Parts::default(), ended: false }
+        Self { responses: Some(responses), parts: Parts::default() }
     }
 }
 
@@ -44,10 +50,8 @@ impl<S: Stream<Item = Result<Response, Status>> + Unpin> Body for Answer<S> {
             }
             // A list that was sent to its end still has its memory.
             self.parts = Parts::default();
-            if self.ended {
-                return Poll::Ready(None);
-            }
-            let status = match ready!(Pin::new(&mut self.responses).poll_next(cx)) {
+            let Some(responses) = &mut self.responses else { return Poll::Ready(None) };
+            let status = match ready!(Pin::new(responses).poll_next(cx)) {
                 Some(Ok(response)) => {
                     self.parts = Parts::of(response);
                     continue;
@@ -55,7 +59,7 @@ impl<S: Stream<Item = Result<Response, Status>> + Unpin> Body for Answer<S> {
                 Some(Err(status)) => status,
                 None => Status::ok(""),
             };
-            self.ended = true;
+            self.responses = None;
             let mut trailers = HeaderMap::new();
             status.add_header(&mut trailers)?;
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
@@ -63,7 +67,7 @@ impl<S: Stream<Item = Result<Response, Status>> + Unpin> Body for Answer<S> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended
+        self.responses.is_none()
     }
 }
 

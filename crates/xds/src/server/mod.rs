@@ -9,6 +9,7 @@ mod body;
 mod buckets;
 pub mod catalog;
 mod pace;
+mod requests;
 mod run;
 mod shelf;
 pub mod state;

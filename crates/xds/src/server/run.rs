@@ -9,17 +9,21 @@ use super::{
     body::Answer,
     catalog::{Catalog, Head},
     pace::Pace,
+    requests::Requests,
     state::{Event, Outgoing, Pending, Session},
 };
 use crate::{
     Kind, Node, limits,
     wire::{self, Request, Response},
 };
+use bytes::Bytes;
 use futures_util::{FutureExt, Stream, stream};
 use http::header;
+use http_body::Body;
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    fmt::Display,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -27,8 +31,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
-use tonic::{Status, Streaming, codec::Codec, metadata::MetadataMap};
-use tonic_prost::ProstCodec;
+use tonic::{Status, metadata::MetadataMap};
 
 /// Who may open a stream; the program decides.
 pub trait Admission: Send + Sync + 'static {
@@ -68,7 +71,7 @@ pub trait Report: Send + Sync + 'static {
 /// Counts nothing.
 impl Report for () {}
 
-/// The gRPC service of delta ADS; a tower service for tonic's router.
+/// The gRPC service of delta ADS: [`Discovery::call`], and a tower service for tonic's router.
 #[derive(Debug)]
 pub struct Discovery<A> {
     shared: Arc<Shared<A>>,
@@ -97,17 +100,45 @@ impl<A: Admission> Discovery<A> {
     pub fn new(catalog: Catalog, admission: A, report: Arc<dyn Report>) -> Self {
         Self { shared: Arc::new(Shared { catalog, admission, report }) }
     }
+
+    /// Answers a call: at once where it is refused, else with a body that goes on until either side ends it.
+    pub async fn call<B>(
+        &self,
+        request: http::Request<B>,
+    ) -> http::Response<impl Body<Data = Bytes, Error = Status> + Send + Unpin + use<A, B>>
+    where
+        B: Body<Data = Bytes, Error: Display> + Send + Unpin + 'static,
+    {
+        if request.uri().path() != wire::METHOD {
+            return Status::unimplemented("only DeltaAggregatedResources is served").into_http();
+        }
+        match self.shared.open(request).await {
+            Ok(flow) => {
+                let mut response = http::Response::new(Answer::new(Box::pin(flow.into_stream())));
+                response.headers_mut().insert(header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
+                response
+            }
+            Err(status) => {
+                tracing::warn!(code = ?status.code(), reason = status.message(), "refused a stream");
+                status.into_http()
+            }
+        }
+    }
 }
 
 impl<A: Admission> Shared<A> {
     /// Everything before the first answer. An error here is the status of the call.
-    async fn open(&self, request: tonic::Request<Streaming<Request>>) -> Result<Flow, Status> {
+    async fn open<B>(&self, request: http::Request<B>) -> Result<Flow<B>, Status>
+    where
+        B: Body<Data = Bytes, Error: Display> + Send + Unpin + 'static,
+    {
         if !self.catalog.synced() {
             return Err(Status::unavailable("the control plane has not read its sources yet, try again"));
         }
-        let (metadata, _, mut requests) = request.into_parts();
-        let caller = self.admission.authenticate(&metadata).await?;
-        let first = match tokio::time::timeout(limits::FIRST_REQUEST_TIMEOUT, requests.message()).await {
+        let (head, body) = request.into_parts();
+        let caller = self.admission.authenticate(&MetadataMap::from_headers(head.headers)).await?;
+        let mut requests = Requests::of(body);
+        let first = match tokio::time::timeout(limits::FIRST_REQUEST_TIMEOUT, requests.next()).await {
             Ok(first) => first?.ok_or_else(|| Status::invalid_argument("the stream ended before its first request"))?,
             Err(_) => return Err(Status::deadline_exceeded("no request came on the stream")),
         };
@@ -135,8 +166,8 @@ impl<A: Admission> Shared<A> {
 }
 
 /// One stream.
-struct Flow {
-    requests: Streaming<Request>,
+struct Flow<B> {
+    requests: Requests<B>,
     catalog: Catalog,
     head: watch::Receiver<Head>,
     session: Session,
@@ -147,7 +178,7 @@ struct Flow {
     open: Open,
 }
 
-impl Flow {
+impl<B: Body<Data = Bytes, Error: Display> + Send + Unpin + 'static> Flow<B> {
     fn into_stream(self) -> impl Stream<Item = Result<Response, Status>> + Send {
         stream::unfold(Some(self), async |flow| {
             let mut flow = flow?;
@@ -166,7 +197,7 @@ impl Flow {
                 return Ok(Some(self.send(outgoing)));
             }
             // What has arrived is taken in before anything is decided.
-            while let Some(request) = self.requests.message().now_or_never() {
+            while let Some(request) = self.requests.next().now_or_never() {
                 match request? {
                     Some(request) => self.take(request),
                     None => return Ok(None),
@@ -199,7 +230,7 @@ impl Flow {
                 }
             };
             tokio::select! {
-                request = self.requests.message() => match request? {
+                request = self.requests.next() => match request? {
                     Some(request) => self.take(request),
                     None => return Ok(None),
                 },
@@ -274,35 +305,9 @@ impl<A: Admission> tower::Service<http::Request<tonic::body::Body>> for Discover
     }
 
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
-        let shared = self.shared.clone();
-        Box::pin(async move {
-            if request.uri().path() != wire::METHOD {
-                return Ok(Status::unimplemented("only DeltaAggregatedResources is served").into_http());
-            }
-            Ok(match shared.open(streaming(request)).await {
-                Ok(flow) => answer(flow),
-                Err(status) => {
-                    tracing::warn!(code = ?status.code(), reason = status.message(), "refused a stream");
-                    status.into_http()
-                }
-            })
-        })
+        let discovery = self.clone();
+        Box::pin(async move { Ok(Self::call(&discovery, request).await.map(tonic::body::Body::new)) })
     }
-}
-
-/// The requests of a stream, with what came before them. One that is compressed fails as it is read.
-fn streaming(request: http::Request<tonic::body::Body>) -> tonic::Request<Streaming<Request>> {
-    let (head, body) = request.into_parts();
-    let decoder = ProstCodec::<Response, Request>::default().decoder();
-    let requests = Streaming::new_request(decoder, body, None, Some(limits::REQUEST_BYTES_MAX));
-    tonic::Request::from_parts(MetadataMap::from_headers(head.headers), head.extensions, requests)
-}
-
-fn answer(flow: Flow) -> http::Response<tonic::body::Body> {
-    let body = tonic::body::Body::new(Answer::new(Box::pin(flow.into_stream())));
-    let mut response = http::Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
-    response
 }
 
 impl<A: Admission> tonic::server::NamedService for Discovery<A> {
