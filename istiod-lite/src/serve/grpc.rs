@@ -5,6 +5,7 @@ use super::http2::{self, Call, Received};
 use crate::limits;
 use bytes::Bytes;
 use chassis::{drain::Signal, task};
+use futures_util::FutureExt;
 use h2::server::SendResponse;
 use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -37,10 +38,10 @@ impl<A: Admission> Services<A> {
         let Self { discovery, mut routes } = self.clone();
         Box::pin(async move {
             let ended = if request.uri().path() == xds::wire::METHOD {
-                http2::answer(discovery.call(request).await, respond).await
+                http2::answer(discovery.call(request), respond).await
             } else {
-                let Ok(response) = tower::Service::call(&mut routes, request.map(tonic::body::Body::new)).await;
-                http2::answer(response, respond).await
+                let called = tower::Service::call(&mut routes, request.map(tonic::body::Body::new));
+                http2::answer(called.map(|Ok(response)| response), respond).await
             };
             if let Err(error) = ended {
                 tracing::debug!(%error, "a call ended");

@@ -14,7 +14,7 @@ use http_body::{Body, Frame};
 use std::{
     fmt::Display,
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -69,8 +69,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
             match ready!(self.http.poll_accept(cx)) {
                 None => return Poll::Ready(Ok(())),
                 Some(accepted) => {
-                    let (request, respond) = accepted?;
-                    self.calls.push(begin(request.map(Received), respond));
+                    let (request, mut respond) = accepted?;
+                    // Those whose callers gave up are looked at once more before they are gone.
+                    if self.calls.len() < 2 * limits::STREAMS_PER_CONNECTION_MAX as usize {
+                        self.calls.push(begin(request.map(Received), respond));
+                    } else {
+                        respond.send_reset(h2::Reason::REFUSED_STREAM);
+                    }
                 }
             }
         }
@@ -146,12 +151,21 @@ impl Body for Received {
     }
 }
 
-/// Sends an answer to its end. An error is that the peer is gone, or wants no more of it.
-pub(super) async fn answer<B>(response: http::Response<B>, mut respond: SendResponse<Bytes>) -> Result<(), h2::Error>
+/// Waits for an answer and sends it to its end. An error is that the peer is gone, or wants no more of it: nobody goes on
+/// to make an answer then.
+pub(super) async fn answer<B>(
+    response: impl Future<Output = http::Response<B>>,
+    mut respond: SendResponse<Bytes>,
+) -> Result<(), h2::Error>
 where
     B: Body<Data = Bytes, Error: Display> + Unpin,
 {
-    let (head, mut body) = response.into_parts();
+    let mut response = pin!(response);
+    let response = poll_fn(|cx| match respond.poll_reset(cx) {
+        Poll::Ready(reset) => Poll::Ready(Err(reset.map_or_else(|error| error, Into::into))),
+        Poll::Pending => response.as_mut().poll(cx).map(Ok),
+    });
+    let (head, mut body) = response.await?.into_parts();
     let ended = body.is_end_stream();
     let mut stream = respond.send_response(http::Response::from_parts(head, ()), ended)?;
     if ended {

@@ -17,7 +17,7 @@ where
     let mut connection = Connection::begin(io).await?;
     let begin = |request: http::Request<Received>, respond| -> Call {
         let answered = answer(request);
-        Box::pin(async move { drop(super::answer(answered.await, respond).await) })
+        Box::pin(async move { drop(super::answer(answered, respond).await) })
     };
     poll_fn(|cx| connection.poll(cx, &begin)).await
 }
@@ -146,4 +146,50 @@ async fn a_peer_that_says_so_is_kept_and_goes_in_order() {
     let ((), ended) = tokio::join!(client, serve(far, nothing));
     assert!(ended.is_ok(), "{ended:?}");
     assert!(began.elapsed() >= 20 * limits::KEEPALIVE_INTERVAL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_goes_on_with_a_call_that_was_given_up() {
+    let (near, far) = duplex(PIPE_BYTES);
+    let under_way = Arc::new(Semaphore::new(0));
+    let counted = under_way.clone();
+    let never = move |_| {
+        let alive = counted.clone();
+        alive.add_permits(1);
+        async move {
+            let _gone = Gone(alive);
+            std::future::pending().await
+        }
+    };
+    let client = async {
+        let (requests, connection) = h2::client::handshake(near).await.unwrap();
+        let giving_up = async {
+            for calls in 1..=3 * limits::STREAMS_PER_CONNECTION_MAX as usize {
+                let mut requests = requests.clone().ready().await.unwrap();
+                let (_response, mut body) = requests.send_request(post("/never"), false).unwrap();
+                sleep(Duration::from_millis(1)).await;
+                assert_eq!(under_way.available_permits(), 1, "call {calls}");
+                body.send_reset(h2::Reason::CANCEL);
+                sleep(Duration::from_millis(1)).await;
+                assert_eq!(under_way.available_permits(), 0, "call {calls} was given up");
+            }
+        };
+        tokio::select! {
+            () = giving_up => {}
+            ended = connection => panic!("it ended: {ended:?}"),
+        }
+    };
+    tokio::select! {
+        () = client => {}
+        ended = serve(far, never) => panic!("it ended: {ended:?}"),
+    }
+}
+
+/// Takes a permit away when it is dropped.
+struct Gone(Arc<Semaphore>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.forget_permits(1);
+    }
 }
