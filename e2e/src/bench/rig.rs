@@ -214,20 +214,51 @@ impl Rig {
     }
 
     fn turn(&self, figures: &mut [Figure], contender: &Contender) -> Result<()> {
-        let (before, began) = (usage::total(&contender.proxies)?, Instant::now());
+        let meter = Meter::begin(&contender.proxies)?;
         let values = (contender.measure)(self)?;
-        let took = began.elapsed().as_secs_f64();
-        let after = usage::total(&contender.proxies)?;
+        let used = meter.end()?;
         ensure!(values.len() == figures.len(), "{} values for {} figures", values.len(), figures.len());
         for (figure, value) in figures.iter_mut().zip(values) {
             figure.add(contender.who, value);
         }
-        if let (false, Some(first)) = (contender.proxies.is_empty(), figures.first_mut()) {
-            let cores = (after.seconds - before.seconds) / took;
-            ensure!(cores > CORES_MIN, "its proxies had nothing to do: what was measured went around them");
-            first.cost(contender.who, contender.proxies.len(), cores, after.resident);
+        if let (Some(used), Some(first)) = (used, figures.first_mut()) {
+            first.cost(contender.who, contender.proxies.len(), used.cores, used.resident);
         }
         Ok(())
+    }
+}
+
+/// What proxies use from its beginning to its end.
+pub struct Meter<'a> {
+    proxies: &'a [Process],
+    before: f64,
+    began: Instant,
+}
+
+/// What they used.
+pub struct Used {
+    /// Seconds of a core, in each second.
+    pub cores: f64,
+    /// Resident bytes of all of them, at the end.
+    pub resident: f64,
+}
+
+impl<'a> Meter<'a> {
+    /// Begins.
+    pub fn begin(proxies: &'a [Process]) -> Result<Self> {
+        Ok(Self { proxies, before: usage::total(proxies)?.seconds, began: Instant::now() })
+    }
+
+    /// Ends; none where there are no proxies. Fails where there are some that did nothing.
+    pub fn end(self) -> Result<Option<Used>> {
+        let took = self.began.elapsed().as_secs_f64();
+        if self.proxies.is_empty() {
+            return Ok(None);
+        }
+        let after = usage::total(self.proxies)?;
+        let cores = (after.seconds - self.before) / took;
+        ensure!(cores > CORES_MIN, "its proxies had nothing to do: what was measured went around them");
+        Ok(Some(Used { cores, resident: after.resident }))
     }
 }
 

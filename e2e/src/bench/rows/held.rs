@@ -5,17 +5,12 @@ use crate::{
     apps::{load, requests},
     bench::{
         figure::{Figure, Target, Unit, median},
-        rig::Rig,
-        usage,
+        rig::{Meter, Rig},
     },
     stage::Going,
 };
 use anyhow::{Result, ensure};
-use std::{
-    fmt::Write as _,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{fmt::Write as _, net::SocketAddr, time::Duration};
 
 /// New connections a second, in each mesh: few enough that no queue builds up by itself.
 const CONNECTIONS: f64 = 300.0;
@@ -58,16 +53,16 @@ pub(super) fn policies(rig: &mut Rig) -> Result<Vec<Figure>> {
         rig.stage.app("meshed/client", &["load", &target, "--rate", &rate, "--seconds", &seconds])
     };
     for _ in 0..rig.rounds {
-        let (before, began) = ([usage::total(&few)?, usage::total(&many)?], Instant::now());
+        let meters = [Meter::begin(&few)?, Meter::begin(&many)?];
         let both = [(WITHOUT, &few, begin(rig)?), (OURS, &many, begin(&large)?)];
-        for ((who, proxies, going), before) in both.into_iter().zip(before) {
+        for ((who, proxies, going), meter) in both.into_iter().zip(meters) {
             let report: load::Report = going.report()?;
             ensure!(report.failures() == 0, "connections failed: {:?}", report.failed);
-            let after = usage::total(proxies)?;
-            let cores = (after.seconds - before.seconds) / began.elapsed().as_secs_f64();
             p99.add(who, report.p99_ms / 1e3);
             p50.add(who, report.p50_ms / 1e3);
-            p99.cost(who, proxies.len(), cores, after.resident);
+            if let Some(used) = meter.end()? {
+                p99.cost(who, proxies.len(), used.cores, used.resident);
+            }
         }
     }
     Ok(vec![p99, p50])
