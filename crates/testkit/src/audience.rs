@@ -23,7 +23,7 @@ use tokio_rustls::client::TlsStream;
 use tonic::Status;
 use xds::{
     Kind, Node, digests,
-    wire::{self, Request},
+    wire::{self, FRAME_HEAD_BYTES, Request},
 };
 
 /// What a response may be ahead of its reader: so much of the first, which is everything, is on its way at once.
@@ -192,7 +192,7 @@ fn refused(headers: &HeaderMap) -> Result<(), String> {
 
 /// A message as gRPC sends it, not compressed.
 fn framed(message: &impl Message) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(message.encoded_len() + 5);
+    let mut bytes = BytesMut::with_capacity(FRAME_HEAD_BYTES + message.encoded_len());
     bytes.put_u8(0);
     bytes.put_u32(message.encoded_len() as u32);
     message.encode_raw(&mut bytes);

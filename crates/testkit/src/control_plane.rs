@@ -31,13 +31,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use xds::{
     codec,
-    wire::{Any, Request, Resource, Response},
+    wire::{Any, FRAME_HEAD_BYTES, Request, Resource, Response},
 };
 
 /// A proxy connects, sends its first requests and waits; more than that is never on its way.
 const QUEUED_MAX: usize = 16;
-/// The compression flag and the length before each message of gRPC.
-const PREFIX_BYTES: usize = 5;
 
 /// The listener of a control plane that says anything.
 pub struct FalseControlPlane {
@@ -153,7 +151,7 @@ impl FalseStream {
 
     /// Says one message, which may be anything. It does not wait for an answer.
     pub async fn say(&self, message: &[u8]) {
-        let mut framed = BytesMut::with_capacity(PREFIX_BYTES + message.len());
+        let mut framed = BytesMut::with_capacity(FRAME_HEAD_BYTES + message.len());
         framed.put_u8(0);
         framed.put_u32(u32::try_from(message.len()).expect("a test says less than 4 GiB"));
         framed.put_slice(message);
@@ -164,12 +162,12 @@ impl FalseStream {
 
 /// Takes a whole message from the front of what was heard.
 fn unframed(heard: &mut BytesMut) -> Option<Bytes> {
-    let length = heard.get(1..PREFIX_BYTES)?;
+    let length = heard.get(1..FRAME_HEAD_BYTES)?;
     let length = u32::from_be_bytes(length.try_into().ok()?) as usize;
-    if heard.len() < PREFIX_BYTES + length {
+    if heard.len() < FRAME_HEAD_BYTES + length {
         return None;
     }
-    heard.advance(PREFIX_BYTES);
+    heard.advance(FRAME_HEAD_BYTES);
     Some(heard.split_to(length).freeze())
 }
 

@@ -16,6 +16,9 @@ pub const METHOD: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService
 /// Name of the gRPC service.
 pub const SERVICE: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
 
+/// What gRPC puts before a message: a flag, which says whether it is compressed, and its length.
+pub const FRAME_HEAD_BYTES: usize = 5;
+
 /// `DeltaDiscoveryResponse`, with each resource encoded.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Response {

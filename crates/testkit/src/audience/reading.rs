@@ -5,10 +5,8 @@
 
 use super::Told;
 use prost::{Message, bytes::Buf, encoding::decode_varint};
-use xds::Kind;
+use xds::{Kind, wire::FRAME_HEAD_BYTES};
 
-/// A flag, and the length of what follows.
-const FRAME_HEAD_BYTES: usize = 5;
 /// Fields of a response, and how each is on the wire: a length, and so many bytes.
 const RESOURCES: u64 = 2 << 3 | LENGTH;
 const TYPE_URL: u64 = 4 << 3 | LENGTH;

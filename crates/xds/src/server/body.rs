@@ -4,7 +4,10 @@
 //! with 100,000 workloads that was 30 MB for each proxy. Here a session holds one part at a time, and the resources that
 //! it has still to send are those of the catalog, shared by all.
 
-use crate::{limits::PART_BYTES, wire::Response};
+use crate::{
+    limits::PART_BYTES,
+    wire::{FRAME_HEAD_BYTES, Response},
+};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::Stream;
 use http::HeaderMap;
@@ -81,8 +84,6 @@ struct Parts {
 
 /// The number of the field of resources, and that a length follows.
 const RESOURCE: u8 = 2 << 3 | 2;
-/// A flag, which says that nothing is compressed, and the length.
-const FRAME_HEAD_BYTES: usize = 5;
 
 impl Parts {
     fn of(mut response: Response) -> Self {

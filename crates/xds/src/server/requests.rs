@@ -3,15 +3,15 @@
 //! A library keeps a buffer for each stream; a stream that has said nothing new holds none here, and of a thousand
 //! proxies nearly all have said nothing new.
 
-use crate::{limits::REQUEST_BYTES_MAX, wire::Request};
+use crate::{
+    limits::REQUEST_BYTES_MAX,
+    wire::{FRAME_HEAD_BYTES, Request},
+};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::Body;
 use prost::Message;
 use std::{fmt::Display, future::poll_fn, pin::Pin};
 use tonic::Status;
-
-/// A flag, which says whether the message is compressed, and its length.
-const FRAME_HEAD_BYTES: usize = 5;
 
 /// What a proxy says.
 pub(super) struct Requests<B> {
