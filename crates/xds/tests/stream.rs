@@ -1,19 +1,22 @@
 //! The real client and the real service over HTTP/2 in memory: admission, slow readers, servers
 //! that go away, and responses that cannot be read.
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 use hyper_util::rt::TokioIo;
 use mesh::{Change, Workload};
 use std::{
+    convert::Infallible,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 use tokio::{io::DuplexStream, sync::mpsc, time::timeout};
 use tonic::{
     Code, Status,
+    body::Body,
     metadata::MetadataMap,
     transport::{Channel, Endpoint, Server},
 };
@@ -70,6 +73,29 @@ impl xds::server::Report for Seen {
     }
 }
 
+/// The service where tonic's server finds it.
+#[derive(Clone)]
+struct Routed(Discovery<Word>);
+
+impl tower::Service<http::Request<Body>> for Routed {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let discovery = self.0.clone();
+        async move { Ok(discovery.call(request).await.map(Body::new)) }.boxed()
+    }
+}
+
+impl tonic::server::NamedService for Routed {
+    const NAME: &'static str = xds::wire::SERVICE;
+}
+
 /// A control plane whose connections are pipes.
 #[derive(Clone)]
 struct Plane {
@@ -81,7 +107,7 @@ impl Plane {
     fn start(catalog: Catalog) -> Self {
         let (connections, incoming) = mpsc::channel::<DuplexStream>(16);
         let seen = Arc::new(Seen::default());
-        let service = Discovery::new(catalog, Word, seen.clone());
+        let service = Routed(Discovery::new(catalog, Word, seen.clone()));
         let incoming = tokio_stream::wrappers::ReceiverStream::new(incoming);
         let incoming = tokio_stream::StreamExt::map(incoming, Ok::<_, std::io::Error>);
         spawn(async move {

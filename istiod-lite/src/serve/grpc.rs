@@ -35,18 +35,12 @@ impl<A> Clone for Services<A> {
 impl<A: Admission> Services<A> {
     /// A call that has come.
     fn begin(&self, request: http::Request<Received>, respond: SendResponse<Bytes>) -> Call {
-        let Self { discovery, mut routes } = self.clone();
-        Box::pin(async move {
-            let ended = if request.uri().path() == xds::wire::METHOD {
-                http2::answer(discovery.call(request), respond).await
-            } else {
-                let called = tower::Service::call(&mut routes, request.map(tonic::body::Body::new));
-                http2::answer(called.map(|Ok(response)| response), respond).await
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a call ended");
-            }
-        })
+        if request.uri().path() == xds::wire::METHOD {
+            let discovery = self.discovery.clone();
+            return Box::pin(async move { http2::answer(discovery.call(request), respond).await });
+        }
+        let called = tower::Service::call(&mut self.routes.clone(), request.map(tonic::body::Body::new));
+        Box::pin(http2::answer(called.map(|Ok(response)| response), respond))
     }
 }
 

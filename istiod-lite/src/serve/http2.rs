@@ -23,8 +23,8 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// A call, from its request to the last byte of its answer.
-pub(super) type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// A call, from its request to the last byte of its answer. An error is that of [`answer`].
+pub(super) type Call = Pin<Box<dyn Future<Output = Result<(), h2::Error>> + Send>>;
 
 /// A connection with its calls.
 pub(super) struct Connection<I> {
@@ -65,7 +65,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
         }
         loop {
             // Before the connection is: what they say leaves in the same turn.
-            self.calls.retain_mut(|call| call.as_mut().poll(cx).is_pending());
+            self.calls.retain_mut(|call| {
+                let polled = call.as_mut().poll(cx);
+                if let Poll::Ready(Err(error)) = &polled {
+                    tracing::debug!(%error, "a call ended");
+                }
+                polled.is_pending()
+            });
             match ready!(self.http.poll_accept(cx)) {
                 None => return Poll::Ready(Ok(())),
                 Some(accepted) => {

@@ -22,12 +22,9 @@ use http::header;
 use http_body::Body;
 use std::{
     collections::VecDeque,
-    convert::Infallible,
     fmt::Display,
     future::Future,
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
@@ -71,7 +68,7 @@ pub trait Report: Send + Sync + 'static {
 /// Counts nothing.
 impl Report for () {}
 
-/// The gRPC service of delta ADS: [`Discovery::call`], and a tower service for tonic's router.
+/// The gRPC service of delta ADS.
 #[derive(Debug)]
 pub struct Discovery<A> {
     shared: Arc<Shared<A>>,
@@ -291,25 +288,4 @@ impl Drop for Open {
         tracing::info!(session = self.id, "proxy disconnected");
         self.report.closed(self.id);
     }
-}
-
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-impl<A: Admission> tower::Service<http::Request<tonic::body::Body>> for Discovery<A> {
-    type Response = http::Response<tonic::body::Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
-        let discovery = self.clone();
-        Box::pin(async move { Ok(Self::call(&discovery, request).await.map(tonic::body::Body::new)) })
-    }
-}
-
-impl<A: Admission> tonic::server::NamedService for Discovery<A> {
-    const NAME: &'static str = wire::SERVICE;
 }

@@ -15,11 +15,17 @@ where
     F: Future<Output = http::Response<Sent>> + Send + 'static,
 {
     let mut connection = Connection::begin(io).await?;
-    let begin = |request: http::Request<Received>, respond| -> Call {
-        let answered = answer(request);
-        Box::pin(async move { drop(super::answer(answered, respond).await) })
-    };
+    let begin =
+        |request: http::Request<Received>, respond| -> Call { Box::pin(super::answer(answer(request), respond)) };
     poll_fn(|cx| connection.poll(cx, &begin)).await
+}
+
+/// What comes of a future while a connection is driven, which goes on.
+async fn beside<T>(what: impl Future<Output = T>, connection: impl Future<Output = Result<(), h2::Error>>) -> T {
+    tokio::select! {
+        done = what => done,
+        ended = connection => panic!("it ended: {ended:?}"),
+    }
 }
 
 type Sent = http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>;
@@ -59,15 +65,9 @@ async fn what_a_call_says_is_answered_with_all_its_frames() {
                 assert_eq!((heard, &trailers["grpc-status"]), (length, &"0".parse::<http::HeaderValue>().unwrap()));
             }
         };
-        tokio::select! {
-            () = asking => {}
-            ended = connection => panic!("it ended: {ended:?}"),
-        }
+        beside(asking, connection).await
     };
-    tokio::select! {
-        () = client => {}
-        ended = serve(far, echo) => panic!("it ended: {ended:?}"),
-    }
+    beside(client, serve(far, echo)).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,15 +98,9 @@ async fn who_reads_nothing_is_asked_for_no_more_than_there_is_room() {
             sleep(Duration::from_secs(1)).await;
             body
         };
-        tokio::select! {
-            body = asking => body,
-            ended = connection => panic!("it ended: {ended:?}"),
-        }
+        beside(asking, connection).await
     };
-    let _body = tokio::select! {
-        body = client => body,
-        ended = serve(far, endless) => panic!("it ended: {ended:?}"),
-    };
+    let _body = beside(client, serve(far, endless)).await;
     let most = 2 + (limits::SEND_BUFFER_BYTES + (64 << 10)) / (64 << 10);
     assert!(made.available_permits() <= most, "{} frames were made", made.available_permits());
 }
@@ -174,15 +168,9 @@ async fn nobody_goes_on_with_a_call_that_was_given_up() {
                 assert_eq!(under_way.available_permits(), 0, "call {calls} was given up");
             }
         };
-        tokio::select! {
-            () = giving_up => {}
-            ended = connection => panic!("it ended: {ended:?}"),
-        }
+        beside(giving_up, connection).await
     };
-    tokio::select! {
-        () = client => {}
-        ended = serve(far, never) => panic!("it ended: {ended:?}"),
-    }
+    beside(client, serve(far, never)).await
 }
 
 /// Takes a permit away when it is dropped.
