@@ -62,7 +62,9 @@ pub(super) fn run(stage: &mut Stage) -> Result<Vec<Told>> {
     let before = said(stage, "the CNI configuration … comes before …");
     shell(stage, &format!("rm {NET_D}/00-first.conflist"))?;
     all.push(before?);
-    shell(stage, &format!("mkdir -p {ASIDE} && mv {NET_D}/*.conflist {ASIDE}/"))?;
+    // The provider's first: an agent that saw it without its own file would write that again.
+    shell(stage, &format!("mkdir -p {ASIDE} && cd {NET_D} && mv $(ls | grep -v istio | grep conflist) {ASIDE}/"))?;
+    shell(stage, &format!("mv {NET_D}/*.conflist {ASIDE}/"))?;
     let nothing = said(stage, "no CNI configuration is there yet");
     shell(stage, &format!("echo '{{\"name\":\"old\",\"type\":\"bridge\"}}' > {NET_D}/10-old.conf"))?;
     let unusable = said(stage, "the CNI configuration … cannot be followed");
