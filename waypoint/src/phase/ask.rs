@@ -29,9 +29,18 @@ pub async fn everybody(
     ask: &[(&GuardPolicy, &ExternalAuthorizer)],
     body: Incoming,
 ) -> Result<Coming, Reply> {
-    if ask.is_empty() {
-        return Ok(Coming::Incoming(body));
+    match ask {
+        [] => Ok(Coming::Incoming(body)),
+        // Apart, so that requests of which nobody is asked do not carry the room for it.
+        ask => Box::pin(each(exchange, ask, body)).await,
     }
+}
+
+async fn each(
+    exchange: &mut Exchange,
+    ask: &[(&GuardPolicy, &ExternalAuthorizer)],
+    body: Incoming,
+) -> Result<Coming, Reply> {
     let most = ask.iter().filter_map(|(_, authorizer)| authorizer.body).map(|shown| shown.bytes_max).max();
     let (part, body) = match most {
         None => (Part::default(), Coming::Incoming(body)),

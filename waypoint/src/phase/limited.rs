@@ -30,7 +30,8 @@ async fn check(exchange: &mut Exchange, limits: &[RateLimit]) -> Result<(), Repl
         return Ok(());
     }
     let limiter = exchange.core.waypoint.limiter.clone();
-    let verdict = limiter.check(limits.iter(), &exchange.head()).await;
+    // Apart, so that requests without limits do not carry the room for it.
+    let verdict = Box::pin(limiter.check(limits.iter(), &exchange.head())).await;
     match verdict {
         Verdict::Pass(passed) => {
             if passed.service_failed {

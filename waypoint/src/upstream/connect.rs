@@ -56,7 +56,8 @@ impl Upstream {
         told: &Told,
         throw: u64,
     ) -> Result<Raw, ConnectFailure> {
-        let mut raw = self.connect(&host.place, told, hosts.traffic.pool.connect_timeout, throw).await?;
+        // Apart: it is 11 kB of handshakes, and who waits here is a request that would carry their room.
+        let mut raw = Box::pin(self.connect(&host.place, told, hosts.traffic.pool.connect_timeout, throw)).await?;
         if let Some(version) = hosts.traffic.proxy_protocol {
             let header = proxy_protocol::header(version, ends.as_ref());
             let said = async {

@@ -100,7 +100,7 @@ impl Upstream {
         let idle = if fresh { None } else { entry.take(&way.hosts.traffic.pool) };
         let (mut sender, mut life) = match idle {
             Some(idle) => (idle.sender, idle.life),
-            None => self.http1(entry, way).await?,
+            None => Box::pin(self.http1(entry, way)).await?,
         };
         life.served += 1;
         way.sent.store(true, Relaxed);
@@ -165,7 +165,7 @@ impl Upstream {
     ) -> Result<Response<Received>, Sent> {
         let stream = match entry.stream(&way.hosts.traffic.pool) {
             Some(stream) => stream,
-            None => self.http2(entry, way).await?,
+            None => Box::pin(self.http2(entry, way)).await?,
         };
         if request.extensions().get::<Protocol>().is_some() && !stream.connection.takes_extended_connect().await {
             return Err(TryFailure::NoWebSocket.into());
