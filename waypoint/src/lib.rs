@@ -26,6 +26,7 @@
 //! | [`adaptive`], [`budget`], [`outlier`] | how much a destination bears, and which endpoints fail |
 //! | [`limit`] | how many requests may pass |
 //! | [`report`] | the access log and the metrics |
+//! | [`digits`] | numbers and addresses as text, quickly |
 //! | [`trace`] | which trace a request belongs to, and its span |
 //! | [`admin`] | the config dump and what else an operator may ask |
 //! | [`limits`] | every number, with its reason |
@@ -42,6 +43,7 @@ pub mod body;
 pub mod budget;
 pub mod config;
 pub mod context;
+pub mod digits;
 pub mod external;
 pub mod limit;
 pub mod limits;

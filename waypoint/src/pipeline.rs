@@ -25,7 +25,7 @@ use crate::phase::attempt::{self, Errand, Forwarded};
 use crate::phase::back::Back;
 use crate::phase::head::Sent;
 use crate::phase::{Exchange, admit, ask, fault, limited, mirror, refusal, route, token, upgrade};
-use crate::report::{Flag, Flags, Outcome, Protocol, Security, details};
+use crate::report::{Flag, Flags, ORIGINAL_PATH, Outcome, Protocol, Security, details};
 use crate::rules::Prepared;
 use crate::serve::form::{self, BadForm, Wanted};
 use crate::serve::switch::Switch;
@@ -145,8 +145,9 @@ async fn phases(exchange: &mut Exchange, rules: &Prepared, body: Incoming) -> Re
     }
     fault::befall(exchange, rules, hit.as_ref()).await?;
     let (errand, body) = prepare(exchange, hit.as_ref(), body)?;
+    let session = errand.session.clone();
     let forwarded = attempt::forward(exchange, errand, body).await?;
-    begin_session(exchange, hit.as_ref(), &forwarded);
+    begin_session(exchange, hit.as_ref(), session.as_deref(), &forwarded);
     Ok(Box::new(forwarded))
 }
 
@@ -206,7 +207,7 @@ fn prepare<'r>(exchange: &mut Exchange, hit: Option<&Hit<'r>>, body: Coming) -> 
         Balance::Consistent { key, .. } => Some(key),
         _ => None,
     };
-    let head = exchange.head();
+    let head = exchange.head_with(&sent.headers);
     let hash = key.and_then(|key| key.of(&head));
     let session =
         hit.and_then(|hit| hit.rule.session.as_ref()).and_then(|session| session.asked(&head, unix_seconds()));
@@ -273,7 +274,7 @@ fn sent(exchange: &mut Exchange, hit: Option<&Hit<'_>>) -> Sent {
     if path.is_some()
         && let Ok(original) = HeaderValue::try_from(exchange.wanted.path_and_query())
     {
-        exchange.headers.insert("x-envoy-original-path", original);
+        exchange.headers.insert(ORIGINAL_PATH, original);
     }
     let waypoint = &exchange.core.waypoint;
     let forward = waypoint.settings.forward_client_identity || exchange.rules.gateway.rules().forward_client_identity;
@@ -292,17 +293,17 @@ fn sent(exchange: &mut Exchange, hit: Option<&Hit<'_>>) -> Sent {
         authority: authority.map_or_else(|| exchange.wanted.authority.clone(), |host| exchange.wanted.with_port(&host)),
         path: path.unwrap_or_else(|| exchange.wanted.path.clone()),
         query: exchange.wanted.query.clone(),
-        headers: exchange.headers.clone(),
+        headers: std::mem::take(&mut exchange.headers),
         upgrade,
         tls: false,
     }
 }
 
 /// A caller whose session has no endpoint, or another one, is told the one that answered.
-fn begin_session(exchange: &mut Exchange, hit: Option<&Hit<'_>>, forwarded: &Forwarded) {
+fn begin_session(exchange: &mut Exchange, hit: Option<&Hit<'_>>, asked: Option<&str>, forwarded: &Forwarded) {
     let Some(session) = hit.and_then(|hit| hit.rule.session.as_ref()) else { return };
     let uid = &*forwarded.host.uid;
-    if session.asked(&exchange.head(), unix_seconds()).as_deref() != Some(uid) {
+    if asked != Some(uid) {
         let (name, value) = session.begun(uid, unix_seconds());
         exchange.back.add(name, &value);
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use chassis::env::{ProcessEnvironment, Strings};
+use foldhash::fast::RandomState;
 use mesh::route::text::Fraction;
 use mesh::route::{Compiled, CompiledGateway, GatewayRules, ServiceRules};
 use mesh::{ServiceKey, Str, View};
@@ -55,7 +56,7 @@ pub struct Preparations {
     keys: KeyStore,
     nothing: Arc<CompiledGateway>,
     /// By service; without one for workloads that are asked for by address.
-    known: ArcSwap<HashMap<Option<ServiceKey>, Arc<Prepared>>>,
+    known: ArcSwap<HashMap<Option<ServiceKey>, Arc<Prepared>, RandomState>>,
     adding: Mutex<()>,
 }
 

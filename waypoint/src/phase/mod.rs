@@ -45,7 +45,7 @@ pub struct Exchange {
     pub rules: Arc<Prepared>,
     /// What is asked for.
     pub wanted: Wanted,
-    /// Its headers, as they go on.
+    /// Its headers, as they go on; they go with the last phase.
     pub headers: HeaderMap,
     /// The version of HTTP that the caller speaks.
     pub version: Version,
@@ -71,7 +71,12 @@ impl Exchange {
 
     /// Its head, for rules and policies.
     pub fn head(&self) -> Head<'_> {
-        self.wanted.head(&self.headers, self.asker(), self.claims.as_ref().map(|claims| &claims.json))
+        self.head_with(&self.headers)
+    }
+
+    /// The same with other headers.
+    pub fn head_with<'a>(&'a self, headers: &'a HeaderMap) -> Head<'a> {
+        self.wanted.head(headers, self.asker(), self.claims.as_ref().map(|claims| &claims.json))
     }
 
     /// The connection's part of what policies are asked with.

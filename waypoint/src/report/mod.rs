@@ -1,7 +1,7 @@
 //! What is told of requests and connections: exactly one line and one count for each, at its end.
 //!
 //! Rooms: [`outcome`] (how it ended) · [`flags`] (what went wrong, in Envoy's letters) · [`party`]
-//! (who is at each end) · [`access`] (the line) · [`writer`] (lines out, without anybody waiting) ·
+//! (who is at each end) · [`access`] and `line` (the line) · [`writer`] (lines out, without anybody waiting) ·
 //! `series` and `scrape` (the counts) · `shape` (what users change of labels) · [`attribute`] and
 //! `facts` (fields by name) · [`messages`] (of gRPC, counted) · [`telling`] (what is told of a
 //! service's requests) · [`decision`] (a header that explains a refusal).
@@ -14,6 +14,7 @@ pub mod attribute;
 pub mod decision;
 mod facts;
 pub mod flags;
+mod line;
 pub mod messages;
 pub mod outcome;
 pub mod party;
@@ -25,7 +26,7 @@ pub mod writer;
 
 pub use flags::{Flag, Flags};
 pub use messages::Messages;
-pub use outcome::{Outcome, Protocol, Security, details};
+pub use outcome::{ORIGINAL_PATH, Outcome, Protocol, Security, details};
 pub use party::{Asked, Party, Shared};
 pub use series::OpenConnection;
 pub use telling::Telling;

@@ -4,13 +4,16 @@ use super::{
     flags::Flags,
     party::{Asked, Party, Shared},
 };
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header::AsHeaderName};
 use mesh::Str;
 use std::{
     borrow::Cow,
     net::SocketAddr,
     time::{Duration, SystemTime},
 };
+
+/// The path before a proxy rewrote it.
+pub const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 
 /// What is spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -184,7 +187,7 @@ impl Outcome {
     }
 
     /// A header of the request, if it is text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: impl AsHeaderName) -> Option<&str> {
         self.headers.get(name).map(HeaderValue::as_bytes).and_then(|value| std::str::from_utf8(value).ok())
     }
 

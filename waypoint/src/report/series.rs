@@ -9,12 +9,13 @@ use super::{
     party::{Asked, Party, Shared},
     shape::Changed,
 };
+use foldhash::quality::RandomState;
 use hbone::relay::Meter;
 use std::{
     collections::HashMap,
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::{BuildHasher, Hash, Hasher},
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, LazyLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -27,9 +28,30 @@ const SERIES_MAX: usize = 2_000;
 /// Cores look for series at the same time, each with its own lock most of the time.
 const SHARDS: usize = 16;
 
+/// What one series is found by: everything that tells it from others, and the hash of that, which is asked for twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    hash: u64,
+    labels: Labels,
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl std::ops::Deref for Key {
+    type Target = Labels;
+
+    fn deref(&self) -> &Labels {
+        &self.labels
+    }
+}
+
 /// Everything that tells one series from another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub(super) struct Labels {
     pub(super) source: Party,
     pub(super) destination: Party,
     pub(super) service: Shared<Asked>,
@@ -46,7 +68,7 @@ impl Key {
     /// The series of a request or connection.
     pub(super) fn of(outcome: &Outcome, shape: Option<Changed>) -> Self {
         let http = outcome.protocol != Protocol::Tcp;
-        Self {
+        Self::new(Labels {
             source: outcome.source.clone(),
             destination: outcome.destination.clone(),
             service: outcome.service.clone(),
@@ -55,11 +77,15 @@ impl Key {
             flags: outcome.flags,
             security: outcome.security,
             shape,
-        }
+        })
+    }
+
+    fn new(labels: Labels) -> Self {
+        Self { hash: HASHES.hash_one(&labels), labels }
     }
 
     fn overflow(&self) -> Self {
-        Self {
+        Self::new(Labels {
             source: Party::overflow(),
             destination: Party::overflow(),
             service: Shared::<Asked>::overflow(),
@@ -68,7 +94,7 @@ impl Key {
             flags: Flags::NONE,
             security: Security::Unknown,
             shape: None,
-        }
+        })
     }
 }
 
@@ -148,9 +174,15 @@ pub(super) struct AllSeries {
     shared: Arc<Room>,
 }
 
+/// A part of the series.
+type Shard = HashMap<Key, Arc<Series>, RandomState>;
+
+/// What labels are hashed with: seeds that nobody outside knows.
+static HASHES: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+
 #[derive(Debug, Default)]
 struct Room {
-    shards: [RwLock<HashMap<Key, Arc<Series>>>; SHARDS],
+    shards: [RwLock<Shard>; SHARDS],
     open: [RwLock<HashMap<u64, Arc<Open>>>; SHARDS],
     next: AtomicU64,
 }
@@ -212,10 +244,8 @@ impl AllSeries {
         all.entry(key).or_default().clone()
     }
 
-    fn shard(&self, key: &Key) -> &RwLock<HashMap<Key, Arc<Series>>> {
-        let mut hasher = DefaultHasher::new();
-        key.hash(&mut hasher);
-        &self.shared.shards[hasher.finish() as usize % SHARDS]
+    fn shard(&self, key: &Key) -> &RwLock<Shard> {
+        &self.shared.shards[key.hash as usize % SHARDS]
     }
 
     /// A connection is open.

@@ -20,6 +20,7 @@ use mesh::route::normal::{self, BadTarget, PathNormalization};
 use serde_json::Value;
 
 use super::switch::WEBSOCKET;
+use crate::digits;
 
 /// Why a request is not read as one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -197,14 +198,20 @@ const HOP_BY_HOP: [HeaderName; 5] = [
 /// Takes away what is for us only. To be done before anybody judges the headers: what is judged is
 /// what goes on. Whether it is an upgrade to WebSocket is told, which goes on by itself.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> bool {
+    // Many heads have none, and have fewer names than would be asked for below.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name) || [header::TE, header::EXPECT].contains(name)) {
+        return false;
+    }
     let upgrade = websocket(headers);
     let trailers = wants_trailers(headers);
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+        .flat_map(|value| value.split(',').map(str::trim))
+        // The two words that most heads have here name nothing.
+        .filter(|name| !["close", "keep-alive"].iter().any(|word| name.eq_ignore_ascii_case(word)))
+        .filter_map(|name| name.parse().ok())
         .collect();
     for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
@@ -233,11 +240,13 @@ fn wants_trailers(headers: &HeaderMap) -> bool {
 }
 
 /// Names that only proxies of the mesh may write.
-const OURS: [&str; 2] = ["x-forwarded-client-cert", "x-istio-attributes"];
+const OURS: [HeaderName; 2] =
+    [HeaderName::from_static("x-forwarded-client-cert"), HeaderName::from_static("x-istio-attributes")];
 /// What Envoy reads or writes itself: from a caller it is at best a misunderstanding.
 const ENVOYS: &str = "x-envoy-";
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// The addresses that a request came from, the nearest last.
+pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Takes away what a caller must not say, and adds where it came from.
 pub fn sanitise(headers: &mut HeaderMap, from: SocketAddr) {
@@ -245,7 +254,7 @@ pub fn sanitise(headers: &mut HeaderMap, from: SocketAddr) {
     for name in foreign {
         headers.remove(name);
     }
-    for name in OURS {
+    for name in &OURS {
         headers.remove(name);
     }
     if !headers.contains_key(&FORWARDED_PROTO) {
@@ -257,7 +266,9 @@ pub fn sanitise(headers: &mut HeaderMap, from: SocketAddr) {
     if !all.is_empty() {
         all.extend_from_slice(b", ");
     }
-    all.extend_from_slice(from.ip().to_string().as_bytes());
+    let mut last = String::new();
+    digits::ip(&mut last, from.ip());
+    all.extend_from_slice(last.as_bytes());
     if let Ok(value) = HeaderValue::from_bytes(&all) {
         headers.insert(FORWARDED_FOR, value);
     }

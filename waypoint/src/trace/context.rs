@@ -4,6 +4,7 @@
 //! multiple form. What came in B3 goes on in B3 too, because its backend may know nothing else.
 //! Ids that break the rules are as good as none: a new trace begins.
 
+use crate::digits;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// One span of a trace.
@@ -27,6 +28,7 @@ enum Form {
 }
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACEPARENT_BYTES: usize = 55;
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const B3: HeaderName = HeaderName::from_static("b3");
 const B3_TRACE: HeaderName = HeaderName::from_static("x-b3-traceid");
@@ -60,30 +62,41 @@ impl Context {
             headers.remove(TRACESTATE);
         }
         let flags = u8::from(sampled);
-        put(headers, TRACEPARENT, &format!("00-{:032x}-{:016x}-{flags:02x}", self.trace, self.span));
+        put(headers, TRACEPARENT, self.traceparent(sampled));
         let trace = |short: bool| if short { format!("{:016x}", self.trace) } else { format!("{:032x}", self.trace) };
-        let above = parent.map(|parent| format!("{:016x}", parent.span));
+        let above = || parent.map(|parent| format!("{:016x}", parent.span));
         match self.form {
             Form::W3c => {}
             Form::B3Single { short } => {
-                let above = above.map_or_else(String::new, |above| format!("-{above}"));
-                put(headers, B3, &format!("{}-{:016x}-{flags}{above}", trace(short), self.span));
+                let above = above().map_or_else(String::new, |above| format!("-{above}"));
+                put(headers, B3, format!("{}-{:016x}-{flags}{above}", trace(short), self.span));
             }
             Form::B3Multiple { short } => {
-                put(headers, B3_TRACE, &trace(short));
-                put(headers, B3_SPAN, &format!("{:016x}", self.span));
-                if let Some(above) = above {
-                    put(headers, B3_PARENT, &above);
+                put(headers, B3_TRACE, trace(short));
+                put(headers, B3_SPAN, format!("{:016x}", self.span));
+                if let Some(above) = above() {
+                    put(headers, B3_PARENT, above);
                 }
                 headers.remove(B3_FLAGS);
-                put(headers, B3_SAMPLED, &flags.to_string());
+                put(headers, B3_SAMPLED, flags.to_string());
             }
         }
     }
+
+    /// As W3C writes it.
+    fn traceparent(&self, sampled: bool) -> String {
+        let mut text = String::with_capacity(TRACEPARENT_BYTES);
+        text.push_str("00-");
+        digits::hexadecimal(&mut text, self.trace, 32);
+        text.push('-');
+        digits::hexadecimal(&mut text, self.span.into(), 16);
+        text.push_str(if sampled { "-01" } else { "-00" });
+        text
+    }
 }
 
-fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
+fn put(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(name, value);
     }
 }

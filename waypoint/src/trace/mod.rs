@@ -13,7 +13,7 @@ mod span;
 pub use context::Context;
 pub use settings::Settings;
 
-use crate::{external::Call, report::Outcome};
+use crate::{digits, external::Call, report::Outcome};
 use export::{Dropped, Exporter};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use mesh::{Str, route::Destination};
@@ -23,7 +23,7 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter},
 };
 use std::{
-    fmt::{self, Write as _},
+    fmt,
     sync::{Arc, PoisonError, RwLock, atomic::Ordering::Relaxed},
 };
 use tokio::runtime::Handle;
@@ -198,10 +198,11 @@ const UUID_BYTES: usize = 36;
 /// A UUID of version 4 (RFC 9562 §5.4).
 fn uuid(random: u128) -> String {
     let bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    let group = |from: u32, digits: u32| (bits >> from) & ((1 << (4 * digits)) - 1);
-    let [a, b, c, d, e] = [group(96, 8), group(80, 4), group(64, 4), group(48, 4), group(0, 12)];
     let mut text = String::with_capacity(UUID_BYTES);
-    let _ = write!(text, "{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}");
+    for (from, width) in [(96, 8), (80, 4), (64, 4), (48, 4), (0, 12)] {
+        text.push_str(if text.is_empty() { "" } else { "-" });
+        digits::hexadecimal(&mut text, bits >> from, width);
+    }
     text
 }
 

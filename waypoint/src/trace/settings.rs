@@ -71,7 +71,7 @@ impl Settings {
         self.tags.iter().filter_map(|(name, source)| {
             let value = match source {
                 Source::Always(text) => Some(&**text),
-                Source::Header(header, default) => outcome.header(header).or(default.as_deref()),
+                Source::Header(header, default) => outcome.header(&**header).or(default.as_deref()),
             }?;
             Some((&**name, &value[..value.floor_char_boundary(VALUE_BYTES_MAX)]))
         })

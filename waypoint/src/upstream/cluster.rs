@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use foldhash::fast::RandomState;
 use mesh::route::traffic::Traffic;
 use mesh::{ServiceKey, Str, View, Workload};
 use tokio::sync::Notify;
@@ -83,7 +84,7 @@ pub struct Place<'a> {
 /// Every destination that something was sent to.
 pub struct Clusters {
     began: Instant,
-    known: ArcSwap<HashMap<ClusterKey, Arc<Cluster>>>,
+    known: ArcSwap<HashMap<ClusterKey, Arc<Cluster>, RandomState>>,
     adding: Mutex<()>,
 }
 

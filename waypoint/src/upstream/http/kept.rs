@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh::Str;
@@ -44,7 +45,7 @@ enum HttpVersionKey {
 /// The connections of one core.
 #[derive(Default)]
 pub struct Clients {
-    entries: Mutex<HashMap<Key, Arc<Entry>>>,
+    entries: Mutex<HashMap<Key, Arc<Entry>, RandomState>>,
 }
 
 pub(super) struct Entry {
