@@ -39,7 +39,9 @@ impl Core {
 
     /// One DATA frame of a stream, or its end, or its reset.
     fn transmit_frame(&mut self, number: u32, batch: &mut Batch) {
-        let most = payload_most(batch.bytes(), self.turns.order.is_empty()).min(self.peer.frame_bytes);
+        let next = self.turns.order.front().and_then(|next| self.streams.get(next));
+        let patient = next.is_none_or(|next| next.queued.bytes() >= BATCH_BYTES);
+        let most = payload_most(batch.bytes(), patient).min(self.peer.frame_bytes);
         let Some(stream) = self.streams.get_mut(&number) else { return };
         stream.in_turn = false;
         if !stream.has_turn() {
@@ -87,15 +89,16 @@ impl Core {
     }
 }
 
-/// How long a payload may be so that its frame ends where a TLS record does: one record where
-/// others wait for their turn, all that a batch takes where nobody does.
-fn payload_most(before: usize, alone: bool) -> usize {
+/// How long a payload may be so that its frame ends where a TLS record does: one record where somebody waits for a turn
+/// who has little to say, all that a batch takes where nobody does. Who has much gains by that too: a reader gets few
+/// large pieces, each of which it writes by one call of the kernel.
+fn payload_most(before: usize, patient: bool) -> usize {
     let begun = (before + HEAD_BYTES) % RECORD_BYTES;
     let mut most = RECORD_BYTES - begun;
     if most < PAYLOAD_BYTES_LEAST {
         most += RECORD_BYTES;
     }
-    if alone {
+    if patient {
         most = most.max(BATCH_BYTES.saturating_sub(before + HEAD_BYTES));
     }
     most
@@ -107,7 +110,7 @@ mod tests {
 
     #[test]
     fn frames_end_where_records_do() {
-        for (before, alone, payload) in [
+        for (before, patient, payload) in [
             (0, false, 16_384 - 9),
             (0, true, 4 * 16_384 - 9),
             (13, false, 16_384 - 22),
@@ -117,7 +120,7 @@ mod tests {
             (15_000, false, 1384 - 9),
             (4 * 16_384 - 20, true, 16_384 + 11),
         ] {
-            assert_eq!(payload_most(before, alone), payload, "after {before}");
+            assert_eq!(payload_most(before, patient), payload, "after {before}");
         }
     }
 }

@@ -354,6 +354,23 @@ fn a_small_stream_does_not_wait_for_a_large_one() {
 }
 
 #[test]
+fn large_streams_take_turns_of_a_batch_each() {
+    let mut pair = Pair::new([Grant { connection: 16 << 20, stream: 4 << 20 }; 2], [1 << 20; 2]);
+    pair.ends[0].core.config.queue_bytes = 4 << 20;
+    (0..2).for_each(|_| pair.act(&Act::Ask));
+    for _ in 0..3 {
+        for side in [0, 1] {
+            pair.act(&Act::Move { side, bytes: usize::MAX });
+        }
+        pair.act(&Act::Accept);
+    }
+    (0..2).for_each(|line| pair.act(&Act::Give { line, side: 0, bytes: 1 << 20 }));
+    pair.act(&Act::Move { side: 0, bytes: 4 * 65_536 });
+    let held = [1, 3].map(|number| pair.ends[1].core.streams[&number].held);
+    assert_eq!(held, [2 * (65_536 - 9); 2]);
+}
+
+#[test]
 fn a_farewell_lets_all_that_was_asked_before_it_be_served() {
     let mut pair = Pair::new([Grant { connection: 1 << 20, stream: 1 << 18 }; 2], [1 << 14; 2]);
     pair.act(&Act::Move { side: 1, bytes: usize::MAX });
