@@ -13,6 +13,8 @@ pub fn of(row: &str) -> Option<&'static str> {
         "waypoint-http" => include_str!("notes/waypoint-http.md"),
         "waypoint-tunnels" => include_str!("notes/waypoint-tunnels.md"),
         "waypoint-grpc" => include_str!("notes/waypoint-grpc.md"),
+        "churn" => include_str!("notes/churn.md"),
+        "view" => include_str!("notes/view.md"),
         "control-plane" => include_str!("notes/control-plane.md"),
         _ => return None,
     })
