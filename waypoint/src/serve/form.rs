@@ -209,8 +209,8 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> bool {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(',').map(str::trim))
-        // The two words that most heads have here name nothing.
-        .filter(|name| !["close", "keep-alive"].iter().any(|word| name.eq_ignore_ascii_case(word)))
+        // What most heads have here goes in any case.
+        .filter(|name| !name.eq_ignore_ascii_case("keep-alive"))
         .filter_map(|name| name.parse().ok())
         .collect();
     for name in named.iter().chain(&HOP_BY_HOP) {
@@ -341,6 +341,7 @@ mod tests {
         };
         check(&[("connection", "x-a, close"), ("x-a", "1"), ("x-b", "2"), ("keep-alive", "5")], "x-b", false);
         check(&[("connection", "keep-alive"), ("connection", "x-a"), ("x-a", "1")], "", false);
+        check(&[("connection", "close"), ("close", "1"), ("x-b", "2")], "x-b", false);
         check(&[("te", "trailers, gzip"), ("proxy-connection", "x")], "te", false);
         check(&[("connection", "Upgrade"), ("upgrade", "WebSocket")], "", true);
         check(&[("upgrade", "websocket")], "", false);
