@@ -9,7 +9,7 @@ use super::{
 };
 use crate::serve::form::FORWARDED_FOR;
 use http::header::USER_AGENT;
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,10 +36,7 @@ impl Format {
 fn text(line: &mut Line, o: &Outcome) {
     let (method, path) = asked(o);
     line.say("[").time(o.started).say("] \"").say(method).say(" ").escaped(path.unwrap_or("-"));
-    line.say(" ").say(o.protocol.label()).say("\" ").number(o.status.into()).say(" ");
-    o.flags.write(|flag| {
-        line.say(flag);
-    });
+    line.say(" ").say(o.protocol.label()).say("\" ").number(o.status.into()).say(" ").flags(o.flags);
     line.say(" ").bare(Some(&o.details)).say(" ").bare(o.termination.as_deref());
     line.say(" ").quoted(o.upstream_failure.as_deref());
     line.say(" ").number(o.received_bytes).say(" ").number(o.sent_bytes).say(" ").number(millis(o.duration));
@@ -56,7 +53,7 @@ fn text(line: &mut Line, o: &Outcome) {
 fn json(line: &mut Line, o: &Outcome) {
     let (method, path) = asked(o);
     let http = o.protocol != Protocol::Tcp;
-    let upstream_time = o.upstream_time.map(|time: Duration| time.as_millis().to_string());
+    let upstream_time = o.upstream_time.map(|time| millis(time).to_string());
     let mut object = Object { line, first: true };
     object.key("start_time").say("\"").time(o.started).say("\"");
     object.text("route_name", Some(&o.route));

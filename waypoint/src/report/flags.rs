@@ -144,25 +144,17 @@ impl From<Flag> for Flags {
     }
 }
 
-impl Flags {
-    /// Its text, part by part.
-    pub(super) fn write(self, mut write: impl FnMut(&'static str)) {
-        if self.is_empty() {
-            return write("-");
-        }
-        let mut between = "";
-        for flag in Flag::ALL.into_iter().filter(|flag| self.has(*flag)) {
-            write(between);
-            write(flag.label());
-            between = ",";
-        }
-    }
-}
-
 impl fmt::Display for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut written = Ok(());
-        self.write(|part| written = written.and_then(|()| f.write_str(part)));
-        written
+        if self.is_empty() {
+            return f.write_str("-");
+        }
+        let mut first = true;
+        for flag in Flag::ALL.into_iter().filter(|flag| self.has(*flag)) {
+            f.write_str(if first { "" } else { "," })?;
+            f.write_str(flag.label())?;
+            first = false;
+        }
+        Ok(())
     }
 }

@@ -1,9 +1,11 @@
 //! A line of a log while it is being written: words, numbers and texts of strangers, none of which can be mistaken
 //! for another or begin a line of its own. Pure.
 
+use super::flags::Flags;
 use crate::digits;
 use chassis::limits::LOG_VALUE_BYTES_MAX;
 use std::{
+    fmt::Write,
     net::SocketAddr,
     time::{Duration, SystemTime},
 };
@@ -38,6 +40,13 @@ impl Line {
 
     pub(super) fn address(&mut self, address: SocketAddr) -> &mut Self {
         digits::socket(&mut self.0, address);
+        self
+    }
+
+    /// Most requests have none, which is not worth a writer of its own.
+    pub(super) fn flags(&mut self, flags: Flags) -> &mut Self {
+        // Writing to a string cannot fail.
+        let _never = write!(self.0, "{flags}");
         self
     }
 

@@ -334,8 +334,8 @@ fn stalled_readers_narrow_the_windows_and_lose_nothing() {
     assert_eq!(pair.ends[1].core.grant.stream, 4 << 20, "and they are wide again");
 }
 
-#[test]
-fn a_small_stream_does_not_wait_for_a_large_one() {
+/// Two streams that were agreed to, and room for megabytes of each.
+fn two_with_much_room() -> Pair {
     let mut pair = Pair::new([Grant { connection: 16 << 20, stream: 4 << 20 }; 2], [1 << 20; 2]);
     pair.ends[0].core.config.queue_bytes = 4 << 20;
     (0..2).for_each(|_| pair.act(&Act::Ask));
@@ -345,6 +345,12 @@ fn a_small_stream_does_not_wait_for_a_large_one() {
         }
         pair.act(&Act::Accept);
     }
+    pair
+}
+
+#[test]
+fn a_small_stream_does_not_wait_for_a_large_one() {
+    let mut pair = two_with_much_room();
     pair.act(&Act::Give { line: 0, side: 0, bytes: 3 << 20 });
     pair.act(&Act::Move { side: 0, bytes: 100_000 });
     pair.act(&Act::Give { line: 1, side: 0, bytes: 10 });
@@ -355,15 +361,7 @@ fn a_small_stream_does_not_wait_for_a_large_one() {
 
 #[test]
 fn large_streams_take_turns_of_a_batch_each() {
-    let mut pair = Pair::new([Grant { connection: 16 << 20, stream: 4 << 20 }; 2], [1 << 20; 2]);
-    pair.ends[0].core.config.queue_bytes = 4 << 20;
-    (0..2).for_each(|_| pair.act(&Act::Ask));
-    for _ in 0..3 {
-        for side in [0, 1] {
-            pair.act(&Act::Move { side, bytes: usize::MAX });
-        }
-        pair.act(&Act::Accept);
-    }
+    let mut pair = two_with_much_room();
     (0..2).for_each(|line| pair.act(&Act::Give { line, side: 0, bytes: 1 << 20 }));
     pair.act(&Act::Move { side: 0, bytes: 4 * 65_536 });
     let held = [1, 3].map(|number| pair.ends[1].core.streams[&number].held);
