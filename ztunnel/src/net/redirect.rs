@@ -36,6 +36,9 @@ pub const DNS_PORT: u16 = 15053;
 const NAT_TABLE: &str = "istio-ambient-nat";
 const MANGLE_TABLE: &str = "istio-ambient-mangle";
 const RAW_TABLE: &str = "istio-ambient-raw";
+/// Chains for packets that ask for a connection.
+const ARRIVING: &str = "istio-prerouting-opens";
+const LEAVING: &str = "istio-output-opens";
 const NAT_PRIORITY: i32 = -100;
 const MANGLE_PRIORITY: i32 = -150;
 const RAW_PRIORITY: i32 = -300;
@@ -174,10 +177,13 @@ const ALL_TABLES: [&str; 3] = [NAT_TABLE, MANGLE_TABLE, RAW_TABLE];
 
 /// The tables of a pod, as they stand in the kernel.
 fn tables(redirect: &Redirect) -> Vec<Table> {
+    // A changed mark must lead to a new choice of route: type `route`.
+    let (prerouting, output) = (vec![mark_proxys(), judge(ARRIVING)], vec![mark_answers(), judge(LEAVING)]);
+    let mut mangle = table(MANGLE_TABLE, "filter", "route", MANGLE_PRIORITY, prerouting, output);
+    mangle.chains.extend([(ARRIVING, arriving(redirect)), (LEAVING, leaving())].map(|(name, rules)| ours(name, rules)));
     vec![
         table(NAT_TABLE, "nat", "nat", NAT_PRIORITY, nat_prerouting(redirect), nat_output(redirect)),
-        // A changed mark must lead to a new choice of route: type `route`.
-        table(MANGLE_TABLE, "filter", "route", MANGLE_PRIORITY, mangle_prerouting(redirect), mangle_output()),
+        mangle,
         table(RAW_TABLE, "filter", "filter", RAW_PRIORITY, raw_prerouting(redirect), raw_output(redirect)),
     ]
 }
@@ -240,13 +246,17 @@ fn nat_output(redirect: &Redirect) -> Vec<Vec<Expr>> {
     rules
 }
 
-fn mangle_prerouting(redirect: &Redirect) -> Vec<Vec<Expr>> {
-    let mut rules = vec![mark_proxys()];
+/// Has a packet that asks for a connection go through a chain of its own: the rest, which is nearly all, is spared that.
+fn judge(chain: &str) -> Vec<Expr> {
+    [expr::protocol(TCP), expr::opens(), expr::verdict(&Verdict::Jump(chain.to_owned()))].concat()
+}
+
+fn arriving(redirect: &Redirect) -> Vec<Vec<Expr>> {
+    let mut rules = Vec::new();
     if redirect.inbound {
         for version in Version::BOTH {
             let led_to_proxy = [
                 expr::version(version),
-                expr::protocol(TCP),
                 expr::port(End::Destination, Op::IsNot, INBOUND_PORT),
                 not_to_loopback(version),
                 not_from_proxy(),
@@ -268,12 +278,11 @@ fn mark_answers() -> Vec<Expr> {
     [expr::connection_mark(Op::Is, REDIRECTED_MARK, MARK_MASK), expr::mark_as_connection()].concat()
 }
 
-fn mangle_output() -> Vec<Vec<Expr>> {
-    let mut rules = vec![mark_answers()];
+fn leaving() -> Vec<Vec<Expr>> {
+    let mut rules = Vec::new();
     for version in Version::BOTH {
         let led_to_proxy = [
             expr::version(version),
-            expr::protocol(TCP),
             not_to_loopback(version),
             not_from_proxy(),
             expr::mark(Op::IsNot, REDIRECTED_MARK, MARK_MASK),
@@ -285,13 +294,13 @@ fn mangle_output() -> Vec<Vec<Expr>> {
     rules
 }
 
-/// Only the first packet of a connection is led to the proxy. A new one with the addresses and ports of one that was
+/// Of a packet that asks for a connection. Only the first packet of a connection is led to the proxy. A new one with the addresses and ports of one that was
 /// open before the pod joined, of whose end the kernel has not heard or only for seconds, would be taken for that one,
 /// and go around the proxy. It is made to wait.
 fn lend_no_way(led_to_proxy: &[Expr]) -> [Vec<Expr>; 2] {
     let drop = expr::verdict(&Verdict::Drop);
-    let taken_for_another = [expr::opens(), expr::established(), expr::untranslated(), drop.clone()].concat();
-    let taken_for_its_answer = [expr::opens(), expr::invalid(), drop].concat();
+    let taken_for_another = [expr::established(), expr::untranslated(), drop.clone()].concat();
+    let taken_for_its_answer = [expr::invalid(), drop].concat();
     [taken_for_another, taken_for_its_answer].map(|rest| [led_to_proxy, &rest].concat())
 }
 
@@ -327,14 +336,18 @@ fn table(
         hook: Some(Hook { kind, number, priority }),
         rules: vec![expr::verdict(&Verdict::Jump(format!("istio-{hook}")))],
     };
-    let ours = |hook: &str, rules| Chain { name: format!("istio-{hook}"), hook: None, rules };
     let chains = vec![
         hooked("prerouting", prerouting_kind, PREROUTING),
         hooked("output", output_kind, OUTPUT),
-        ours("prerouting", prerouting),
-        ours("output", output),
+        ours("istio-prerouting", prerouting),
+        ours("istio-output", output),
     ];
     Table { name, sets: Vec::new(), chains }
+}
+
+/// A chain that others delegate to.
+fn ours(name: &str, rules: Vec<Vec<Expr>>) -> Chain {
+    Chain { name: name.to_owned(), hook: None, rules }
 }
 
 fn each_version(rule: impl Fn(Version) -> Vec<Vec<Expr>>) -> Vec<Vec<Expr>> {
