@@ -35,6 +35,7 @@ use crate::net::heap;
 use crate::node::{CurrentView, LocalPods, Node};
 use crate::pods::client::{Client, Pending};
 use crate::pods::listeners::Opener;
+use crate::pods::seats::workers_of;
 use crate::report::{DnsMetrics, NodeMetrics, Reporter};
 use crate::{local, pods};
 
@@ -127,7 +128,9 @@ fn serving(
     let (handles, process) = (workers.handles().to_vec(), process.clone());
     let first = handles[0].clone();
     match config.mode.clone() {
-        Mode::Dedicated(pod) => (Box::pin(pods::own::serve_one(opener, pod, first, process)), Pending::default()),
+        Mode::Dedicated(pod) => {
+            (Box::pin(pods::own::serve_one(opener, pod, workers_of(0, &handles), process)), Pending::default())
+        }
         Mode::Shared(agent) => {
             let own = config.own_pod().map(|pod| pods::own::serve_metrics(opener.clone(), pod, first, process.clone()));
             let client = Client::new(opener, handles, agent, process.ready.clone(), metrics);

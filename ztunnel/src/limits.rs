@@ -46,6 +46,14 @@ pub const CERTIFICATE_DEADLINE: Duration = Duration::from_secs(10);
 /// After that they are served, and those that need the certificate fail by themselves.
 pub const FIRST_CERTIFICATE_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Workers that the connections of one pod are spread over: each has tunnels of its own to where they go, and four carry
+/// more than the pod's device does.
+pub const WORKERS_PER_POD: usize = 4;
+
+/// Connections of a pod that its first worker takes before others are asked: so many hardly fill it, and with one worker
+/// there is one tunnel to each destination.
+pub const FIRST_WORKER_TAKES: usize = 4;
+
 /// Pause after an accept that failed for want of descriptors or memory. Long enough for some to
 /// be given back, short enough not to be noticed.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

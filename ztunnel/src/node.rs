@@ -6,7 +6,6 @@ use std::{fmt, io};
 
 use arc_swap::ArcSwap;
 use hbone::limits::Limits;
-use hbone::pool::Pool;
 use mesh::{Change, Identity, Str, View, Workload};
 use pki::WorkloadCertificate;
 use pki::cache::{CertificateCache, CertificateError};
@@ -20,7 +19,6 @@ use crate::dns::Resolver;
 use crate::limits::{CERTIFICATE_DEADLINE, CONNECT_DEADLINE, WORKLOAD_DEADLINE};
 use crate::live::{Breaker, Judged, Live, Tracked};
 use crate::net::sockets::Sockets;
-use crate::outbound::connect::TunnelDial;
 use crate::pods::protocol::Pod;
 use crate::report::Reporter;
 
@@ -106,8 +104,6 @@ pub struct LocalPod {
     pub sockets: Sockets,
     /// Connections to it can be made in the name of the caller.
     pub transparent: bool,
-    /// Its tunnels to others.
-    pub pool: Pool<TunnelDial>,
     /// Cancelled when it takes no more connections.
     pub draining: CancellationToken,
     /// Tracks its connections and listeners.

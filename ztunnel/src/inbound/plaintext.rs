@@ -10,10 +10,11 @@ use tokio::net::TcpStream;
 use super::{Call, enter};
 use crate::live::Breaker;
 use crate::net::sockets;
-use crate::node::{LocalPod, Node};
+use crate::node::Node;
+use crate::pods::seats::Seat;
 
 /// One redirected connection, from accept to log line.
-pub async fn serve(stream: TcpStream, from: SocketAddr, pod: Arc<LocalPod>, node: Arc<Node>) {
+pub async fn serve(stream: TcpStream, from: SocketAddr, seat: Arc<Seat>, node: Arc<Node>) {
     let Ok(target) = sockets::original_destination(&stream) else { return };
     let call = Call {
         authority: Authority::Address(target),
@@ -27,7 +28,7 @@ pub async fn serve(stream: TcpStream, from: SocketAddr, pod: Arc<LocalPod>, node
         trace: None,
     };
     // In a box, which goes when it is connected.
-    let carrying = match Box::pin(enter(call, &pod, &node, sockets::hung_up(&stream))).await {
+    let carrying = match Box::pin(enter(call, &seat.pod, &node, sockets::hung_up(&stream))).await {
         Ok(entered) => {
             let (upstream, inside) = entered.open(&node, &Breaker::default(), Arc::default());
             inside.carry(Tcp::from(stream), upstream)

@@ -21,6 +21,7 @@ use crate::connection::{Connection, Direction, End, Party};
 use crate::limits::{FIRST_TUNNEL, TLS_ACCEPT_DEADLINE};
 use crate::live::Breaker;
 use crate::node::{LocalPod, Node};
+use crate::pods::seats::Seat;
 
 /// Where a connection that carries tunnels comes from and goes to, and who holds it.
 #[derive(Debug)]
@@ -33,9 +34,10 @@ struct Carrier {
 /// One connection of a peer, with all its tunnels.
 ///
 /// `grace` is how long its tunnels may go on in a drain.
-pub async fn serve(stream: TcpStream, from: SocketAddr, pod: Arc<LocalPod>, node: Arc<Node>, grace: Duration) {
+pub async fn serve(stream: TcpStream, from: SocketAddr, seat: Arc<Seat>, node: Arc<Node>, grace: Duration) {
+    let pod = &seat.pod;
     let Ok(reached) = stream.local_addr() else { return };
-    let (tls, peer) = match handshake(stream, &pod, &node).await {
+    let (tls, peer) = match handshake(stream, pod, &node).await {
         Ok(proved) => proved,
         Err(failure) => return failed(from, reached, None, failure, &node).await,
     };

@@ -19,8 +19,9 @@ use tokio::time::timeout;
 use crate::inbound::{self, Call, Entered, Why};
 use crate::limits::{CERTIFICATE_DEADLINE, CONNECT_DEADLINE, TLS_CONNECT_DEADLINE};
 use crate::net::sockets::{self, Sockets};
-use crate::node::{self, ConnectError, LocalPod, Node};
+use crate::node::{self, ConnectError, Node};
 use crate::outbound::plan::{HBONE_PORT, Plan};
+use crate::pods::seats::Seat;
 
 /// What was reached.
 pub struct Reached {
@@ -45,8 +46,8 @@ pub enum Far {
 /// For whom something is to be reached.
 #[derive(Clone, Copy)]
 pub struct Caller<'a> {
-    /// The pod that connects.
-    pub pod: &'a LocalPod,
+    /// The pod that connects, and its tunnels.
+    pub seat: &'a Seat,
     /// As the view knows it.
     pub workload: &'a Workload,
     /// The address of its application.
@@ -76,7 +77,7 @@ async fn reach(plan: &Plan, caller: &Caller<'_>, node: &Node) -> Result<Reached,
         Plan::Tunnel { to, authority, expected } => tunnel(*to, authority, expected, caller, node).await,
         Plan::SameNode { address, identity } => same_node(*address, identity, caller, node).await,
         Plan::Plain { to } => {
-            let far = caller.pod.connect_from(caller.client.ip(), *to).await?;
+            let far = caller.seat.pod.connect_from(caller.client.ip(), *to).await?;
             Ok(Reached { far: Far::Plain(far), peer: None, said: None })
         }
         Plan::ResolveFirst { hostname, .. } => {
@@ -93,9 +94,9 @@ async fn tunnel(
     node: &Node,
 ) -> Result<Reached, Failure> {
     // A pooled connection outlives the certificate that it began with; the right to open tunnels does not.
-    node.certificate(&caller.pod.identity).await?;
+    node.certificate(&caller.seat.pod.identity).await?;
     let key = PoolKey {
-        source: caller.pod.identity.clone(),
+        source: caller.seat.pod.identity.clone(),
         expected: expected.into(),
         destination: to,
         source_ip: caller.client.ip(),
@@ -110,10 +111,10 @@ async fn tunnel(
         traceparent: Some(caller.trace),
         forwarded_network: None,
     };
-    let opened = match caller.pod.pool.open(&key, &head).await {
+    let opened = match caller.seat.pool.open(&key, &head).await {
         // A proxy that is being replaced: nothing of the application is gone anywhere yet, and
         // another one listens.
-        Err(error) if hung_up(&error) => caller.pod.pool.open(&key, &head).await?,
+        Err(error) if hung_up(&error) => caller.seat.pool.open(&key, &head).await?,
         opened => opened?,
     };
     let peer = Some(opened.peer.identity().clone());
@@ -139,13 +140,13 @@ async fn same_node(
     node: &Node,
 ) -> Result<Reached, Failure> {
     let pod = caller.destination.and_then(|workload| node.without_tunnel(workload)).ok_or(Failure::PodGone)?;
-    node.certificate(&caller.pod.identity).await?;
+    node.certificate(&caller.seat.pod.identity).await?;
     node.certificate(identity).await?;
     let call = Call {
         authority: Authority::address(address.ip(), address.port()),
         through_tunnel: true,
         hint: caller.service.map(|service| service.hostname.clone()),
-        source: Some(caller.pod.identity.clone()),
+        source: Some(caller.seat.pod.identity.clone()),
         from: caller.client,
         reached: SocketAddr::new(address.ip(), HBONE_PORT),
         said: None,

@@ -24,12 +24,13 @@ use crate::limits::{SOCKS5_DEADLINE, WAYPOINT_REPLICAS_TRIED_MAX};
 use crate::live::{Breaker, Tracked};
 use crate::net::sockets;
 use crate::node::{LocalPod, Node};
+use crate::pods::seats::Seat;
 use crate::report::Open;
 
 /// One captured connection, from accept to log line.
-pub async fn serve(stream: TcpStream, client: SocketAddr, pod: Arc<LocalPod>, node: Arc<Node>) {
+pub async fn serve(stream: TcpStream, client: SocketAddr, seat: Arc<Seat>, node: Arc<Node>) {
     let Ok(target) = sockets::original_destination(&stream) else { return };
-    let carrying = carry_on(Near::redirected(stream), client, target, pod, node);
+    let carrying = carry_on(Near::redirected(stream), client, target, seat, node);
     carrying.await;
 }
 
@@ -86,11 +87,13 @@ fn carry_on(
     near: Near,
     client: SocketAddr,
     target: SocketAddr,
-    pod: Arc<LocalPod>,
+    seat: Arc<Seat>,
     node: Arc<Node>,
 ) -> impl Future<Output = ()> + Send {
-    let connecting = Box::pin(connect(near, client, target, pod, node.clone()));
+    let connecting = Box::pin(connect(near, client, target, seat.clone(), node.clone()));
     async move {
+        // It is taken as long as the bytes move.
+        let _seat = &seat;
         let carrying = match connecting.await {
             Some((relayed, far)) => relayed.carry(far, &node),
             None => return,
@@ -104,10 +107,10 @@ async fn connect(
     near: Near,
     client: SocketAddr,
     target: SocketAddr,
-    pod: Arc<LocalPod>,
+    seat: Arc<Seat>,
     node: Arc<Node>,
 ) -> Option<(Relayed, Far)> {
-    let (pod, node) = (&*pod, &*node);
+    let (pod, node) = (&*seat.pod, &*node);
     let trace = TraceParent::new(rand::random(), rand::random());
     let Some(source) = node.workload_of(&pod.pod).await else {
         let (connection, end) = (described(client, None, target, None, trace), End::Rejected(Reject::UnknownSource));
@@ -129,7 +132,7 @@ async fn connect(
             }
         };
         let caller = Caller {
-            pod,
+            seat: &seat,
             workload: &source,
             client,
             service: decision.service.as_deref(),

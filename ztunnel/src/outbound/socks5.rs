@@ -20,6 +20,7 @@ use crate::inbound;
 use crate::limits::SOCKS5_DEADLINE;
 use crate::node::{LocalPod, Node};
 use crate::outbound::connect::DialError;
+use crate::pods::seats::Seat;
 
 /// Where SOCKS5 is spoken in each pod.
 pub const SOCKS5: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15080);
@@ -77,10 +78,11 @@ pub enum AskError {
 pub async fn serve(
     mut stream: TcpStream,
     from: SocketAddr,
-    pod: Arc<LocalPod>,
+    seat: Arc<Seat>,
     node: Arc<Node>,
     names: Option<dns::Proxy>,
 ) {
+    let pod = &seat.pod;
     // Nothing is known of it yet that could be told of as a connection.
     let asked = match timeout(SOCKS5_DEADLINE, asked(&mut stream)).await {
         Ok(Ok(asked)) => asked,
@@ -90,12 +92,13 @@ pub async fn serve(
     let source = node.workload_of(&pod.pod).await;
     let target = match asked {
         Target::Address(address) => Ok(address),
-        Target::Name(name, port) => resolve(&name, port, source.as_deref(), &pod, &node, names.as_ref()).await,
+        Target::Name(name, port) => resolve(&name, port, source.as_deref(), pod, &node, names.as_ref()).await,
     };
     match target {
         // It comes over the loopback, and from the pod: others are to see the pod's address.
         Ok(target) => {
-            carry_on(Near::asking(stream), own_address(source.as_deref(), from, target), target, pod, node).await
+            carry_on(Near::asking(stream), own_address(source.as_deref(), from, target), target, seat.clone(), node)
+                .await
         }
         Err(error) => {
             tracing::debug!(pod = &*pod.pod.name, %error, "SOCKS5");

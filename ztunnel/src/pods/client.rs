@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use super::listeners::{Listening, Opener};
 use super::protocol::{Pod, Request};
+use super::seats::workers_of;
 use super::session::{ProxyEnd, SessionError};
 use super::state::{Added, Broken, Deleted, State};
 use crate::limits::{AGENT_BACKOFF, LAST_WORDS, POD_LEAVES, POD_LEAVES_ALIVE, START_AGAIN};
@@ -217,9 +218,9 @@ impl Client {
 
     async fn start(&mut self, pod: Pod, netns: Arc<Netns>) -> Result<(), String> {
         let uid = pod.uid.clone();
-        let worker = &self.workers[self.next_worker % self.workers.len()];
+        let workers = workers_of(self.next_worker, &self.workers);
         self.next_worker += 1;
-        match self.opener.open(pod.clone(), Some(netns.clone()), worker).await {
+        match self.opener.open(pod.clone(), Some(netns.clone()), workers).await {
             Ok(listening) => {
                 tracing::info!(pod = &*pod.name, namespace = &*pod.namespace, uid = &*uid, netns = %netns.id(), "serving pod");
                 self.failing.remove(&uid);

@@ -1,4 +1,4 @@
-//! The listeners of one pod: opened in its namespace, served on one worker, closed without losing
+//! The listeners of one pod: opened in its namespace, served on its workers, closed without losing
 //! anybody who already waits.
 
 use std::io;
@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::task::{self, Task, TaskEnded};
-use hbone::pool::Pool;
 use mesh::identity::IdentityError;
 use mesh::{Identity, View, Workload};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -17,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::protocol::Pod;
+use super::seats::{Seat, Seats};
 use crate::config::Served;
 use crate::limits::{ACCEPT_PAUSE, FIRST_CERTIFICATE_DEADLINE, LAST_WORDS, POD_LEAVES_ALIVE};
 use crate::live::{Breaker, Cause};
@@ -81,21 +81,32 @@ pub enum OpenError {
 pub struct Listening {
     /// The pod.
     pub pod: Arc<LocalPod>,
+    seats: Seats,
     node: Arc<Node>,
     /// The DNS proxy, which ends last.
     _dns: Option<Task<()>>,
 }
 
 impl Opener {
-    /// Opens the listeners of a pod on a worker, and serves them.
-    pub async fn open(&self, pod: Pod, netns: Option<Arc<Netns>>, worker: &Handle) -> Result<Listening, OpenError> {
-        self.open_as(Whose::APods, pod, netns, worker).await
+    /// Opens the listeners of a pod on the first of some workers, and serves them on all of these.
+    pub async fn open(
+        &self,
+        pod: Pod,
+        netns: Option<Arc<Netns>>,
+        workers: Vec<Handle>,
+    ) -> Result<Listening, OpenError> {
+        self.open_as(Whose::APods, pod, netns, workers).await
     }
 
     /// Opens the listener of the proxy's own pod: only that for tunnels, so that its metrics can be
     /// scraped as those of any other pod.
-    pub async fn open_own(&self, pod: Pod, netns: Option<Arc<Netns>>, worker: &Handle) -> Result<Listening, OpenError> {
-        self.open_as(Whose::OurOwn, pod, netns, worker).await
+    pub async fn open_own(
+        &self,
+        pod: Pod,
+        netns: Option<Arc<Netns>>,
+        workers: Vec<Handle>,
+    ) -> Result<Listening, OpenError> {
+        self.open_as(Whose::OurOwn, pod, netns, workers).await
     }
 
     async fn open_as(
@@ -103,7 +114,7 @@ impl Opener {
         whose: Whose,
         pod: Pod,
         netns: Option<Arc<Netns>>,
-        worker: &Handle,
+        workers: Vec<Handle>,
     ) -> Result<Listening, OpenError> {
         let identity = Identity::new(&self.node.settings.trust_domain, &pod.namespace, &pod.service_account)?;
         if let Some(netns) = &netns
@@ -113,14 +124,10 @@ impl Opener {
         }
         // The certificate is asked for while the sockets are made.
         self.node.certificates.warm(&identity);
-        let (opener, dns_worker) = (self.clone(), worker.clone());
+        let (opener, first) = (self.clone(), workers[0].clone());
         // Sockets belong to the runtime that they are made on.
-        task::spawn_on(
-            worker,
-            "open listeners",
-            async move { opener.open_here(whose, pod, identity, netns, &dns_worker) },
-        )
-        .await?
+        let open = async move { opener.open_here(whose, pod, identity, netns, &workers) };
+        task::spawn_on(&first, "open listeners", open).await?
     }
 
     fn open_here(
@@ -129,7 +136,7 @@ impl Opener {
         pod: Pod,
         identity: Identity,
         netns: Option<Arc<Netns>>,
-        worker: &Handle,
+        workers: &[Handle],
     ) -> Result<Listening, OpenError> {
         let sockets = Sockets::new(netns, self.sockets.clone());
         let transparent = match self.keep_source {
@@ -140,17 +147,15 @@ impl Opener {
             Some(true) => true,
             None => sockets.can_be_transparent(),
         };
-        let listen = |port| sockets.listen_everywhere(port).map_err(|source| OpenError::Listen { port, source });
+        let failed = |port| move |source| OpenError::Listen { port, source };
+        let listen = |port| sockets.listen_everywhere(port).map_err(failed(port));
         let is_pod = whose == Whose::APods;
         let when = |wanted: bool, port| if wanted { listen(port) } else { Ok(Vec::new()) };
         let redirected = is_pod && self.served.redirected;
         let (outbound, plaintext) = (when(redirected, OUTBOUND_PORT)?, when(redirected, PLAINTEXT_PORT)?);
         let tunnels = when(!is_pod || redirected, HBONE_PORT)?;
         let socks5 = match is_pod && self.served.socks5 {
-            true => {
-                let opened = sockets.listen(SOCKS5);
-                vec![opened.map_err(|source| OpenError::Listen { port: SOCKS5.port(), source })?]
-            }
+            true => vec![sockets.listen(SOCKS5).map_err(failed(SOCKS5.port()))?],
             false => Vec::new(),
         };
         let dns = if is_pod { self.dns_sockets(&sockets)? } else { None };
@@ -161,35 +166,35 @@ impl Opener {
             identity,
             sockets: sockets.clone(),
             transparent,
-            pool: Pool::new(dial, self.node.settings.tunnels.clone()),
             draining: CancellationToken::new(),
             work: TaskTracker::new(),
             breaker: Breaker::default(),
         });
+        let seats = Seats::new(&pod, workers, &dial, &self.node.settings.tunnels);
         let dns = dns.map(|(proxy, datagrams, listeners)| {
             let client = Arc::new(DnsClient { pod: pod.clone(), node: self.node.clone() });
             let serve = async move { proxy.serve(datagrams, listeners, client, Arc::new(sockets)).await };
-            task::spawn_on(worker, "dns proxy", serve)
+            task::spawn("dns proxy", serve)
         });
-        self.serve(&pod, outbound, "outbound", |stream, from, pod, node| {
-            Box::pin(outbound::serve(stream, from, pod, node))
+        self.serve(&seats, outbound, "outbound", |stream, from, seat, node| {
+            Box::pin(outbound::serve(stream, from, seat, node))
         });
         let names = self.dns.as_ref().map(|(proxy, _)| proxy.clone());
-        self.serve(&pod, socks5, "outbound by SOCKS5", move |stream, from, pod, node| {
-            Box::pin(outbound::socks5::serve(stream, from, pod, node, names.clone()))
+        self.serve(&seats, socks5, "outbound by SOCKS5", move |stream, from, seat, node| {
+            Box::pin(outbound::socks5::serve(stream, from, seat, node, names.clone()))
         });
-        self.serve(&pod, plaintext, "inbound plaintext", |stream, from, pod, node| {
-            Box::pin(inbound::plaintext::serve(stream, from, pod, node))
+        self.serve(&seats, plaintext, "inbound plaintext", |stream, from, seat, node| {
+            Box::pin(inbound::plaintext::serve(stream, from, seat, node))
         });
         // A pod that leaves and lives on has longer than the process that ends; either breaks off what is left.
         let grace = self.grace.max(POD_LEAVES_ALIVE);
-        self.serve(&pod, tunnels, "inbound", move |stream, from, pod, node| {
-            Box::pin(inbound::tunnels::serve(stream, from, pod, node, grace))
+        self.serve(&seats.of_tunnels(), tunnels, "inbound", move |stream, from, seat, node| {
+            Box::pin(inbound::tunnels::serve(stream, from, seat, node, grace))
         });
         if is_pod {
             self.node.pods.add(&pod);
         }
-        Ok(Listening { pod, node: self.node.clone(), _dns: dns })
+        Ok(Listening { pod, seats, node: self.node.clone(), _dns: dns })
     }
 
     fn dns_sockets(&self, sockets: &Sockets) -> Result<Option<DnsSockets>, OpenError> {
@@ -210,12 +215,12 @@ impl Opener {
         Ok(Some((proxy.clone(), datagrams, listeners)))
     }
 
-    fn serve<F>(&self, pod: &Arc<LocalPod>, listeners: Vec<TcpListener>, name: &'static str, serve: F)
+    fn serve<F>(&self, seats: &Seats, listeners: Vec<TcpListener>, name: &'static str, serve: F)
     where
-        F: Fn(TcpStream, SocketAddr, Arc<LocalPod>, Arc<Node>) -> Serving + Clone + Send + Sync + 'static,
+        F: Fn(TcpStream, SocketAddr, Arc<Seat>, Arc<Node>) -> Serving + Clone + Send + Sync + 'static,
     {
         for listener in listeners {
-            let accepting = accept(listener, pod.clone(), self.node.clone(), name, serve.clone());
+            let accepting = accept(listener, seats.clone(), self.node.clone(), name, serve.clone());
             // It ends when the pod drains, and is waited for by its token.
             task::spawn(name, accepting).detach();
         }
@@ -235,26 +240,27 @@ type DnsSockets = (dns::Proxy, Vec<UdpSocket>, Vec<TcpListener>);
 type Serving = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Accepts until the pod drains, and then whoever already waits.
-async fn accept<F>(listener: TcpListener, pod: Arc<LocalPod>, node: Arc<Node>, name: &'static str, serve: F)
+async fn accept<F>(listener: TcpListener, seats: Seats, node: Arc<Node>, name: &'static str, serve: F)
 where
-    F: Fn(TcpStream, SocketAddr, Arc<LocalPod>, Arc<Node>) -> Serving + Send + Sync + 'static,
+    F: Fn(TcpStream, SocketAddr, Arc<Seat>, Arc<Node>) -> Serving + Send + Sync + 'static,
 {
+    let pod = seats.pod();
     let _token = pod.work.token();
     // Until then connections wait in the kernel, where they lose nothing.
     let first = timeout(FIRST_CERTIFICATE_DEADLINE, node.certificates.fetch(&pod.identity));
     if let Ok(Err(error)) = first.await {
         tracing::warn!(pod = &*pod.pod.name, namespace = &*pod.pod.namespace, %error, "no certificate yet");
     }
-    let take = |accepted: io::Result<(TcpStream, SocketAddr)>| match accepted {
-        Ok((stream, from)) => {
-            // An error means that the connection is gone already, which serving it will show.
-            let _ = pod.sockets.adopt(&stream);
-            // A drain waits for it from here on, also while it is still being connected.
-            let serving = pod.work.track_future(serve(stream, from, pod.clone(), node.clone()));
-            task::spawn(name, serving).detach();
-            None
-        }
-        Err(error) => Some(error),
+    let take = |accepted: io::Result<(TcpStream, SocketAddr)>| {
+        let (stream, from) = accepted?;
+        let seat = seats.take();
+        let stream = moved(stream, &seat.worker)?;
+        // An error means that the connection is gone already, which serving it will show.
+        let _ = pod.sockets.adopt(&stream);
+        // A drain waits for it from here on, also while it is still being connected.
+        let serving = pod.work.track_future(serve(stream, from, seat.clone(), node.clone()));
+        task::spawn_on(&seat.worker, name, serving).detach();
+        Ok::<_, io::Error>(())
     };
     loop {
         let accepted = tokio::select! {
@@ -263,7 +269,7 @@ where
             () = pod.draining.cancelled() => break,
         };
         // One that was reset while it waited is nobody's fault; without descriptors a pause helps.
-        if let Some(error) = take(accepted)
+        if let Err(error) = take(accepted)
             && error.kind() != io::ErrorKind::ConnectionAborted
         {
             tracing::warn!(%error, listener = name, "cannot accept a connection");
@@ -276,11 +282,23 @@ where
     let Ok(listener) = listener.into_std() else { return };
     while let Ok((stream, from)) = listener.accept() {
         let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-        take(stream.map(|stream| (stream, from)));
+        let _gone = take(stream.map(|stream| (stream, from)));
     }
 }
 
+/// A connection that another runtime hears of.
+fn moved(stream: TcpStream, to: &Handle) -> io::Result<TcpStream> {
+    let stream = stream.into_std()?;
+    let _there = to.enter();
+    TcpStream::from_std(stream)
+}
+
 impl Listening {
+    /// Connections that carry tunnels of the pod to others.
+    pub fn tunnels(&self) -> usize {
+        self.seats.tunnels()
+    }
+
     /// Takes no more connections, waits for the open ones, and breaks off what is left after `grace`.
     pub async fn drain(self, grace: Duration) {
         self.drain_until(grace, std::future::pending()).await;

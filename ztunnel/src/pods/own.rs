@@ -12,11 +12,11 @@ const READY_TASK: &str = "proxy listeners";
 
 /// Serves one pod, that of a dedicated proxy, until the process drains, and drains it. The process is
 /// there for nothing else: it ends where it cannot.
-pub async fn serve_one(opener: Opener, pod: Pod, worker: Handle, process: Process) -> anyhow::Result<()> {
+pub async fn serve_one(opener: Opener, pod: Pod, workers: Vec<Handle>, process: Process) -> anyhow::Result<()> {
     let _guard = process.signal.guard();
     let mut signal = process.signal.clone();
     let waiting = process.ready.register(READY_TASK);
-    let listening = opener.open(pod.clone(), None, &worker).await?;
+    let listening = opener.open(pod.clone(), None, workers).await?;
     tracing::info!(pod = &*pod.name, namespace = &*pod.namespace, "serving this pod and no other");
     drop(waiting);
     signal.draining().await;
@@ -29,7 +29,7 @@ pub async fn serve_one(opener: Opener, pod: Pod, worker: Handle, process: Proces
 pub async fn serve_metrics(opener: Opener, pod: Pod, worker: Handle, process: Process) {
     let _guard = process.signal.guard();
     let mut signal = process.signal.clone();
-    match opener.open_own(pod, None, &worker).await {
+    match opener.open_own(pod, None, vec![worker]).await {
         Ok(listening) => {
             signal.draining().await;
             listening.drain(process.grace.min(opener.grace)).await;

@@ -11,6 +11,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a service on another node is reached through a tunnel", another_node),
     ("a service on the same node is reached without a tunnel and told at both ends", same_node),
     ("a service on the same node is reached through a tunnel if that is forced", forced),
+    ("few connections of a pod share a tunnel, many are spread over the workers", spread),
     ("pods reach each other by address, IPv4 and IPv6", by_address),
     ("a pod reaches what is not in the mesh, and is reached from there", in_and_out),
     ("an end of one direction leaves the other open", half_close),
@@ -49,7 +50,7 @@ fn same_node() {
         let principals = "source_principal=\"spiffe://cluster.local/ns/shop/sa/client\"";
         mesh.until_counted(0, name, principals, 2.0).await;
         assert_eq!(mesh.counted(0, "istio_tcp_received_bytes_total", "reporter=\"destination\""), 5.0);
-        let connections = mesh.nodes[0].listening.iter().map(|one| one.pod.pool.connections()).sum::<usize>();
+        let connections = mesh.nodes[0].listening.iter().map(|one| one.tunnels()).sum::<usize>();
         assert_eq!(connections, 0, "there was a tunnel");
     });
 }
@@ -60,8 +61,29 @@ fn forced() {
         let listener = mesh.listen(NEAR, 8080);
         let stream = mesh.connect(CLIENT, NEAR_VIP).await.expect("connected");
         assert_eq!(says_back(stream, &listener).await, v4(CLIENT));
-        let connections = mesh.nodes[0].listening.iter().map(|one| one.pod.pool.connections()).sum::<usize>();
+        let connections = mesh.nodes[0].listening.iter().map(|one| one.tunnels()).sum::<usize>();
         assert_eq!(connections, 1, "there was no tunnel");
+    });
+}
+
+fn spread() {
+    tell(async {
+        let mesh = MeshOfPods::new().await;
+        let listener = mesh.listen(SERVER, 8080);
+        let mut open = Vec::new();
+        for tunnels in [1, 1, 1, 1, 2, 2, 2, 2, 2] {
+            let mut stream = mesh.connect(CLIENT, SERVER_VIP).await.expect("connected");
+            let (mut accepted, _) = listener.accept().await.expect("accepted");
+            stream.write_all(b"!").await.expect("sent");
+            assert_eq!(accepted.read_u8().await.expect("received"), b'!');
+            open.push((stream, accepted));
+            let connections = mesh.nodes[0].listening.iter().map(|one| one.tunnels()).sum::<usize>();
+            assert_eq!(connections, tunnels, "with {} connections", open.len());
+        }
+        for (mut stream, mut accepted) in open {
+            accepted.write_all(b"?").await.expect("answered");
+            assert_eq!(stream.read_u8().await.expect("an answer"), b'?');
+        }
     });
 }
 

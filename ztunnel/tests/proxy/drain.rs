@@ -98,8 +98,8 @@ fn replaced() {
         for _ in 0..ROUNDS {
             for (node, name, at) in [(0, "client", 0), (1, "server", 1)] {
                 let proxy = &mut mesh.nodes[node];
-                let worker = proxy.workers.handles()[0].clone();
-                let next = proxy.opener.open(pod(name), Some(netns_of[at].clone()), &worker).await.expect("listening");
+                let workers = proxy.workers.handles().to_vec();
+                let next = proxy.opener.open(pod(name), Some(netns_of[at].clone()), workers).await.expect("listening");
                 let old = proxy.listening.iter().position(|one| &*one.pod.pod.name == name).expect("the old one");
                 let old = std::mem::replace(&mut proxy.listening[old], next);
                 old.drain(Duration::from_secs(5)).await;

@@ -81,8 +81,8 @@ impl MeshOfPods {
         let (name, node) = NAMES[number];
         let netns = Arc::new(netns(self, number));
         let proxy = &mut self.nodes[usize::from(node == "n2")];
-        let worker = proxy.workers.handles()[0].clone();
-        let listening = proxy.opener.open(pod(name), Some(netns), &worker).await;
+        let workers = proxy.workers.handles().to_vec();
+        let listening = proxy.opener.open(pod(name), Some(netns), workers).await;
         proxy.listening.push(listening.expect("listening in a pod"));
     }
 
@@ -175,7 +175,7 @@ impl Proxy {
         let sockets = Options { mark: Some(1337), share_ports: true, ipv6: true, keepalive: None, user_timeout: false };
         let served = Served { redirected: true, socks5: true };
         let opener = Opener { node, sockets, keep_source: None, dns: None, served, grace: Duration::from_secs(5) };
-        let workers = Workers::start(name, 1).expect("a worker");
+        let workers = Workers::start(name, 2).expect("workers");
         let exposition = Exposition::new(registry);
         Self { opener, workers, listening: Vec::new(), exposition, _judging: judging }
     }

@@ -75,8 +75,8 @@ fn own_metrics() {
             service_account: "zt".into(),
         };
         let proxy = &mesh.nodes[0];
-        let worker = proxy.workers.handles()[0].clone();
-        let listening = proxy.opener.open_own(own, Some(node.clone()), &worker).await.expect("listening");
+        let listening =
+            proxy.opener.open_own(own, Some(node.clone()), proxy.workers.handles().to_vec()).await.expect("listening");
         let listener = node.run(|| std::net::TcpListener::bind("10.0.0.1:15020")).expect("inside").expect("listening");
         listener.set_nonblocking(true).expect("not blocking");
         let listener = tokio::net::TcpListener::from_std(listener).expect("listening");

@@ -113,8 +113,8 @@ fn no_certificate() {
             let name = if pod == CLIENT { "client" } else { "near" };
             let netns = std::sync::Arc::new(crate::mesh_of_pods::netns(&mesh, pod));
             let proxy = &mut mesh.nodes[node];
-            let worker = proxy.workers.handles()[0].clone();
-            let opened = proxy.opener.open(crate::mesh_of_pods::pod(name), Some(netns), &worker).await;
+            let workers = proxy.workers.handles().to_vec();
+            let opened = proxy.opener.open(crate::mesh_of_pods::pod(name), Some(netns), workers).await;
             proxy.listening.push(opened.expect("listening"));
         }
         let _listener = mesh.listen(NEAR, 8080);
