@@ -4,6 +4,9 @@
 //! in order to hear. When the mesh changes a thousand calls say one thing each, from memory that is in no cache, and
 //! most of what that costs is to reach it, layer by layer.
 
+mod halves;
+
+use self::halves::{Half, Halves};
 use crate::limits;
 use bytes::Bytes;
 use h2::{
@@ -26,10 +29,14 @@ use tokio::{
 /// A call, from its request to the last byte of its answer. An error is that of [`answer`].
 pub(super) type Call = Pin<Box<dyn Future<Output = Result<(), h2::Error>> + Send>>;
 
+/// Turns of both halves before other connections have theirs: what is heard, answered and sent is two.
+const ROUNDS: usize = 8;
+
 /// A connection with its calls.
 pub(super) struct Connection<I> {
     http: server::Connection<I, Bytes>,
     calls: Vec<Call>,
+    halves: Halves,
     life: Life,
 }
 
@@ -45,12 +52,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
             .handshake(io)
             .await?;
         let ping = http.ping_pong().expect("it is asked for once");
-        Ok(Self { http, calls: Vec::new(), life: Life::new(ping) })
+        Ok(Self { http, calls: Vec::new(), halves: Halves::new(), life: Life::new(ping) })
     }
 
     /// No call begins from now on; those that are under way go on.
     pub(super) fn shut_down(&mut self) {
         self.http.graceful_shutdown();
+        self.halves.want(Half::Http);
     }
 
     /// Moves the connection and its calls on; ready when it has ended. `begin` makes a call of a request.
@@ -59,32 +67,59 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
         cx: &mut Context<'_>,
         mut begin: impl FnMut(http::Request<Received>, SendResponse<Bytes>) -> Call,
     ) -> Poll<Result<(), h2::Error>> {
+        self.halves.begin(cx.waker());
         if self.life.poll(cx).is_ready() {
             // What waits for a peer that is gone goes with the connection.
             return Poll::Ready(Ok(()));
         }
-        loop {
+        for _ in 0..ROUNDS {
             // Before the connection is: what they say leaves in the same turn.
-            self.calls.retain_mut(|call| {
-                let polled = call.as_mut().poll(cx);
-                if let Poll::Ready(Err(error)) = &polled {
-                    tracing::debug!(%error, "a call ended");
-                }
-                polled.is_pending()
-            });
-            match ready!(self.http.poll_accept(cx)) {
-                None => return Poll::Ready(Ok(())),
-                Some(accepted) => {
-                    let (request, mut respond) = accepted?;
-                    // Those whose callers gave up are looked at once more before they are gone.
-                    if self.calls.len() < 2 * limits::STREAMS_PER_CONNECTION_MAX as usize {
-                        self.calls.push(begin(request.map(Received), respond));
-                    } else {
-                        respond.send_reset(h2::Reason::REFUSED_STREAM);
-                    }
-                }
+            if self.halves.take(Half::Calls) {
+                self.poll_calls();
+            }
+            if self.halves.take(Half::Http)
+                && let Poll::Ready(ended) = self.poll_http(&mut begin)
+            {
+                return Poll::Ready(ended);
+            }
+            if self.halves.rest() {
+                return Poll::Pending;
+            }
+            self.halves.begin(cx.waker());
+        }
+        cx.waker().wake_by_ref();
+        let _not_yet = self.halves.rest();
+        Poll::Pending
+    }
+
+    fn poll_calls(&mut self) {
+        let mut cx = self.halves.context(Half::Calls);
+        self.calls.retain_mut(|call| {
+            let polled = call.as_mut().poll(&mut cx);
+            if let Poll::Ready(Err(error)) = &polled {
+                tracing::debug!(%error, "a call ended");
+            }
+            polled.is_pending()
+        });
+    }
+
+    /// Ready when the connection has ended.
+    fn poll_http(
+        &mut self,
+        begin: &mut impl FnMut(http::Request<Received>, SendResponse<Bytes>) -> Call,
+    ) -> Poll<Result<(), h2::Error>> {
+        let mut cx = self.halves.context(Half::Http);
+        while let Some(accepted) = ready!(self.http.poll_accept(&mut cx)) {
+            let (request, mut respond) = accepted?;
+            self.halves.want(Half::Calls);
+            // Those whose callers gave up are looked at once more before they are gone.
+            if self.calls.len() < 2 * limits::STREAMS_PER_CONNECTION_MAX as usize {
+                self.calls.push(begin(request.map(Received), respond));
+            } else {
+                respond.send_reset(h2::Reason::REFUSED_STREAM);
             }
         }
+        Poll::Ready(Ok(()))
     }
 }
 
