@@ -1,9 +1,8 @@
 //! Envoy's configuration, of which the control plane of a sidecar mesh would send as much.
 
-use super::Certificates;
+use super::{Certificates, Way};
 use anyhow::Result;
 use serde_json::{Value, json};
-use std::net::SocketAddr;
 
 /// How many threads it has: as many as the node proxies.
 pub const CONCURRENCY: &str = "2";
@@ -11,15 +10,6 @@ pub const CONCURRENCY: &str = "2";
 /// The command that runs it.
 pub fn argv(config: &str) -> [&str; 8] {
     ["envoy", "-c", config, "--concurrency", CONCURRENCY, "--disable-hot-restart", "-l", "error"]
-}
-
-/// From one port to one address.
-#[derive(Clone, Copy, Debug)]
-pub struct Way {
-    /// Where it listens.
-    pub port: u16,
-    /// Where it goes.
-    pub to: SocketAddr,
 }
 
 /// TCP comes in plain and goes out by mTLS; one connection there for each here.

@@ -6,6 +6,16 @@ pub mod nginx;
 
 use anyhow::{Context, Result};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use std::net::SocketAddr;
+
+/// From one port to one address.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    /// Where it listens.
+    pub port: u16,
+    /// Where it goes.
+    pub to: SocketAddr,
+}
 
 /// Certificates for the two ends of a peer's TLS, by a root of their own. PEM.
 pub struct Certificates {

@@ -1,6 +1,6 @@
 //! TCP through the node proxies.
 
-use super::{ENVOY, OURS, PLAIN, at_least, at_most, pair, pair::Pair};
+use super::{ENVOY, OURS, PLAIN, RELAYS, at_least, at_most, pair::Pair};
 use crate::bench::{
     figure::{Figure, Unit},
     load,
@@ -17,7 +17,7 @@ pub(super) fn bulk(rig: &mut Rig) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (what, streams, plain) in [("one bulk stream", 1, 0.24), ("eight bulk streams", 8, 0.26)] {
         let targets = [at_least(plain, PLAIN), at_least(1.2, ENVOY)];
-        figures.extend(between_nodes(rig, &[(what, Unit::Bits, &targets)], (IPERF3, pair::BULK), |pod, to| {
+        figures.extend(between_nodes(rig, &[(what, Unit::Bits, &targets)], (IPERF3, |pair| pair.bulk), |pod, to| {
             Box::new(move |rig: &Rig| {
                 let out = rig.run(pod, &load::iperf3(to, streams, rig.seconds))?;
                 Ok(vec![load::read_iperf3(&out)?])
@@ -32,7 +32,7 @@ pub(super) fn requests(rig: &mut Rig) -> Result<Vec<Figure>> {
     let rate = [at_least(0.32, PLAIN), at_least(1.4, ENVOY)];
     let slow = [at_most(3.0, PLAIN)];
     let wanted: [Wanted; 2] = [("keep-alive requests", Unit::PerSecond, &rate), ("p99 of those", Unit::Seconds, &slow)];
-    between_nodes(rig, &wanted, (NGINX, pair::HTTP), |pod, to| {
+    between_nodes(rig, &wanted, (NGINX, |pair| pair.http), |pod, to| {
         Box::new(move |rig: &Rig| {
             let out = rig.run(pod, &load::wrk(&format!("http://{to}/"), 16, rig.seconds, &[]))?;
             let requests = load::read_wrk(&out)?;
@@ -44,7 +44,7 @@ pub(super) fn requests(rig: &mut Rig) -> Result<Vec<Figure>> {
 /// A connection for each request.
 pub(super) fn connections(rig: &mut Rig) -> Result<Vec<Figure>> {
     let targets = [at_least(0.40, PLAIN), at_least(5.0, ENVOY)];
-    between_nodes(rig, &[("new connections", Unit::PerSecond, &targets)], (NGINX, pair::HTTP), |pod, to| {
+    between_nodes(rig, &[("new connections", Unit::PerSecond, &targets)], (NGINX, |pair| pair.http), |pod, to| {
         Box::new(move |rig: &Rig| {
             let argv = load::wrk(&format!("http://{to}/"), 16, rig.seconds, &["Connection: close"]);
             Ok(vec![load::read_wrk(&rig.run(pod, &argv)?)?.rate])
@@ -52,27 +52,30 @@ pub(super) fn connections(rig: &mut Rig) -> Result<Vec<Figure>> {
     })
 }
 
-/// The plain way, Envoy's and ours. `measure` makes one of a pod and an address.
+/// The plain way, Envoy's, that of relays, and ours. `measure` makes one of a pod and an address.
 fn between_nodes(
     rig: &mut Rig,
     wanted: &[Wanted],
-    (port, at_envoy): (u16, u16),
+    (port, of): (u16, fn(&Pair) -> u16),
     measure: impl Fn(&'static str, SocketAddr) -> Measure<'static>,
 ) -> Result<Vec<Figure>> {
-    let pair = Pair::start(rig)?;
+    let (envoys, relays) = (Pair::envoys(rig)?, Pair::relays(rig)?);
     let plain = (rig.address("plain/server")?, port).into();
     let ours = (rig.address("meshed/server")?, port).into();
+    let by = |who, pair: &Pair| Contender {
+        who,
+        proxies: pair.processes.clone(),
+        measure: measure("plain/client", (Ipv4Addr::LOCALHOST, of(pair)).into()),
+    };
     let contenders = [
         Contender { who: PLAIN, proxies: Vec::new(), measure: measure("plain/client", plain) },
-        Contender {
-            who: ENVOY,
-            proxies: pair.processes.clone(),
-            measure: measure("plain/client", (Ipv4Addr::LOCALHOST, at_envoy).into()),
-        },
+        by(ENVOY, &envoys),
+        by(RELAYS, &relays),
         Contender { who: OURS, proxies: rig.ztunnels()?, measure: measure("meshed/client", ours) },
     ];
     let figures = rig.rounds(wanted, &contenders)?;
-    pair.stop()?;
+    envoys.stop()?;
+    relays.stop()?;
     Ok(figures)
 }
 

@@ -5,10 +5,7 @@ use crate::{
     bench::{
         figure::{Figure, Target, Unit},
         load,
-        peers::{
-            envoy::{self, Way},
-            haproxy, nginx,
-        },
+        peers::{Way, envoy, haproxy, nginx},
         rig::{Contender, Measure, Rig, Wanted},
         usage::Process,
     },

@@ -32,6 +32,8 @@ pub struct Row {
 /// Names of peers in the table.
 const ENVOY: &str = "envoy";
 const HAPROXY: &str = "haproxy";
+/// A pair of haproxies that pass TCP on, without TLS and without redirection: what any pair of proxies leaves of plain TCP.
+const RELAYS: &str = "relays";
 const NGINX: &str = "nginx";
 
 /// All of them, in the order of the table.
@@ -39,22 +41,22 @@ pub const ALL: &[Row] = &[
     Row {
         name: "bulk",
         about: "TCP between two nodes: iperf3, client to server. Envoy: a pair with mTLS, one TLS connection for each \
-                connection",
-        needs: &["iperf3", "nginx", "envoy"],
+                connection. Relays: a pair of haproxies that pass bytes on, with neither TLS nor redirection",
+        needs: &["iperf3", "nginx", "envoy", "haproxy"],
         fresh: false,
         run: l4::bulk,
     },
     Row {
         name: "requests",
         about: "TCP between two nodes: wrk, one thread, 16 connections that stay, to nginx with an answer of 120 bytes",
-        needs: &["wrk", "iperf3", "nginx", "envoy"],
+        needs: &["wrk", "iperf3", "nginx", "envoy", "haproxy"],
         fresh: false,
         run: l4::requests,
     },
     Row {
         name: "connections",
         about: "TCP between two nodes: wrk, 16 at a time, a new connection for each request",
-        needs: &["wrk", "iperf3", "nginx", "envoy"],
+        needs: &["wrk", "iperf3", "nginx", "envoy", "haproxy"],
         fresh: false,
         run: l4::connections,
     },
