@@ -6,11 +6,6 @@
 
 /// The connection's window follows in steps of this, to spare WINDOW_UPDATEs.
 const STEP_BYTES: usize = 1 << 20;
-/// When this much is held (four full streams), each stream is granted a quarter…
-const SCARCE_BYTES: usize = 16 << 20;
-/// …and when this much is held, a sixteenth. With Istio's 4 MiB that bounds 64 stalled tunnels at
-/// 4 × 4 + 8 × 1 + 52 × ¼ = 37 MiB, and 200 at 71, plus what was on its way: 16 MiB at most.
-const DEAR_BYTES: usize = 24 << 20;
 /// A window that HTTP/2 can express.
 const WINDOW_MAX: usize = (1 << 31) - 1;
 
@@ -26,15 +21,21 @@ pub(crate) fn is_step(before: usize, after: usize) -> bool {
     before / STEP_BYTES != after / STEP_BYTES
 }
 
-/// What to grant when this much is held. A stream's share grows back only when half of what made
-/// it shrink is gone, so that it does not swing.
+/// What to grant when this much is held.
+///
+/// When as much is held as the connection grants at first, each stream is granted a quarter; when half as much again, a
+/// sixteenth. With Istio's 16 and 4 MiB that bounds 64 stalled tunnels at 4 × 4 + 8 × 1 + 52 × ¼ = 37 MiB, and 200 at 71,
+/// plus what was on its way: 16 MiB at most. A stream's share grows back only when half of what made it shrink is gone, so
+/// that it does not swing.
 pub(crate) fn grant(full: Grant, now: Grant, held: usize) -> Grant {
+    let scarce = full.connection as usize;
+    let dear = scarce + scarce / 2;
     let share = |scarce: usize, dear: usize| match held {
         _ if held >= dear => (full.stream / 16).max(1),
         _ if held >= scarce => (full.stream / 4).max(1),
         _ => full.stream,
     };
-    let (least, most) = (share(SCARCE_BYTES / 2, DEAR_BYTES / 2), share(SCARCE_BYTES, DEAR_BYTES));
+    let (least, most) = (share(scarce / 2, dear / 2), share(scarce, dear));
     let steps = held / STEP_BYTES * STEP_BYTES;
     Grant {
         connection: (full.connection as usize).saturating_add(steps).min(WINDOW_MAX) as u32,
@@ -67,6 +68,14 @@ mod tests {
             now = grant(full, now, held_mib << 20);
             let expected = Grant { connection: connection_mib << 20, stream: stream_kib << 10 };
             assert_eq!(now, expected, "{held_mib} MiB held");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_grants_half_narrows_its_streams_at_half() {
+        let full = Grant { connection: 8 << 20, stream: 4 << 20 };
+        for (held_mib, stream_kib) in [(7, 4096), (8, 1024), (11, 1024), (12, 256)] {
+            assert_eq!(grant(full, full, held_mib << 20).stream, stream_kib << 10, "{held_mib} MiB held");
         }
     }
 }

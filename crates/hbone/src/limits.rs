@@ -92,6 +92,17 @@ pub struct Limits {
     pub answer_deadline: Duration,
 }
 
+impl Limits {
+    /// The same where so many connections share what one could carry: together they hold no more for readers that stall. Each
+    /// grants a full stream at least.
+    #[must_use]
+    pub fn shared_by(&self, connections: usize) -> Self {
+        let share = self.connection_window_bytes / u32::try_from(connections.max(1)).unwrap_or(u32::MAX);
+        let least = self.stream_window_bytes.min(self.connection_window_bytes);
+        Self { connection_window_bytes: share.max(least), ..self.clone() }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -108,6 +119,25 @@ impl Default for Limits {
             handshake_deadline: HANDSHAKE_DEADLINE,
             dial_deadline: DIAL_DEADLINE,
             answer_deadline: ANSWER_DEADLINE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_that_share_grant_no_more_together_and_each_a_stream() {
+        let of = |stream, connection, connections| {
+            let limits =
+                Limits { stream_window_bytes: stream, connection_window_bytes: connection, ..Limits::default() };
+            limits.shared_by(connections).connection_window_bytes
+        };
+        for (stream, connection, connections, want) in
+            [(4, 16, 1, 16), (4, 16, 2, 8), (4, 16, 4, 4), (4, 16, 8, 4), (4, 16, 0, 16), (4, 2, 2, 2)]
+        {
+            assert_eq!(of(stream, connection, connections), want, "{stream} {connection} {connections}");
         }
     }
 }

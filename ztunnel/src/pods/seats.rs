@@ -32,8 +32,9 @@ pub struct Seats {
 }
 
 impl Seats {
-    /// Places on `workers`, the first of which is preferred.
+    /// Places on `workers`, the first of which is preferred. They share what the limits allow to hold.
     pub fn new(pod: &Arc<LocalPod>, workers: &[Handle], dial: &TunnelDial, tunnels: &Limits) -> Self {
+        let tunnels = tunnels.shared_by(workers.len());
         let seat = |worker: &Handle| {
             let pool = Pool::new(dial.clone(), tunnels.clone());
             Arc::new(Seat { pod: pod.clone(), worker: worker.clone(), pool })
