@@ -17,10 +17,10 @@ struct Tide {
 }
 
 impl Tide {
-    /// With so many open now, whether there is memory to give back: half of the connections are gone, and
-    /// enough of them to matter; and a few looks after that again, for their tunnels go later.
-    fn ebbs(&mut self, open: usize) -> bool {
-        self.high = self.high.max(open);
+    /// With so many open now, and so many at most since the last look, whether there is memory to give back: half of the
+    /// connections are gone, and enough of them to matter; and a few looks after that again, for their tunnels go later.
+    fn ebbs(&mut self, peak: usize, open: usize) -> bool {
+        self.high = self.high.max(peak).max(open);
         if self.high - open >= CROWD_MIN.max(self.high / 2) {
             (self.high, self.owed) = (open, EBB_TIMES);
         }
@@ -36,7 +36,7 @@ pub async fn watch(live: Live) {
     let mut looks = tokio::time::interval(EBB_LOOK);
     loop {
         looks.tick().await;
-        if tide.ebbs(live.len()) && tokio::task::spawn_blocking(heap::give_back).await.is_err() {
+        if tide.ebbs(live.peak(), live.len()) && tokio::task::spawn_blocking(heap::give_back).await.is_err() {
             tracing::warn!("giving memory back to the system failed; it is tried again after the next crowd");
         }
     }
@@ -49,7 +49,14 @@ mod tests {
     /// How often memory is given back while so many are open at each look.
     fn times(open: &[usize]) -> u32 {
         let mut tide = Tide::default();
-        open.iter().map(|open| u32::from(tide.ebbs(*open))).sum()
+        open.iter().map(|open| u32::from(tide.ebbs(0, *open))).sum()
+    }
+
+    #[test]
+    fn a_crowd_that_came_and_went_between_two_looks_is_noticed() {
+        let mut tide = Tide::default();
+        let looks = [(0, 0), (10_000, 0), (0, 0), (0, 0), (0, 0), (0, 0)];
+        assert_eq!(looks.map(|(peak, open)| u32::from(tide.ebbs(peak, open))).iter().sum::<u32>(), EBB_TIMES);
     }
 
     #[test]

@@ -98,6 +98,7 @@ pub struct Live {
 struct Connections {
     last: u64,
     open: HashMap<u64, Arc<Entry>>,
+    peak: usize,
 }
 
 #[derive(Debug)]
@@ -124,6 +125,7 @@ impl Live {
         connections.last += 1;
         let id = connections.last;
         connections.open.insert(id, entry);
+        connections.peak = connections.peak.max(connections.open.len());
         Tracked { id, live: self.clone() }
     }
 
@@ -142,6 +144,13 @@ impl Live {
     /// How many are open.
     pub fn len(&self) -> usize {
         self.lock().open.len()
+    }
+
+    /// The most that were open at the same time since this was last asked.
+    pub fn peak(&self) -> usize {
+        let mut connections = self.lock();
+        let now = connections.open.len();
+        std::mem::replace(&mut connections.peak, now)
     }
 
     /// Whether none is.

@@ -72,3 +72,14 @@ fn a_pod_that_came_back_keeps_what_it_has_opened_since() {
     assert_eq!(live.break_off_pod(&left, Cause::DrainDeadline), 1);
     assert_eq!([left, came, old, new].map(|breaker| breaker.cause().is_some()), [true, false, true, false]);
 }
+
+#[test]
+fn the_most_that_were_open_are_told_once() {
+    let live = Live::default();
+    let open: Vec<_> = (0..3).map(|_| live.track(&Breaker::default(), None, &Breaker::default())).collect();
+    drop(open);
+    let one = live.track(&Breaker::default(), None, &Breaker::default());
+    assert_eq!([live.peak(), live.peak()], [3, 1]);
+    drop(one);
+    assert_eq!([live.peak(), live.peak()], [1, 0]);
+}
