@@ -113,7 +113,15 @@ impl Rig {
 
     /// The process in the lab with some words on its command line.
     pub fn process(&self, words: &[&str]) -> Result<Vec<Process>> {
-        usage::exactly(usage::below(self.root, words)?, 1, &words.join(" "))
+        let begun = Instant::now();
+        loop {
+            let found = usage::below(self.root, words)?;
+            // One that was just made has the words of its parent, until it has its own.
+            if found.len() == 1 || begun.elapsed() > LISTEN_DEADLINE {
+                return usage::exactly(found, 1, &words.join(" "));
+            }
+            pause(SETTLE.0);
+        }
     }
 
     /// Writes a file that pods see too, and says where.

@@ -84,7 +84,7 @@ fn policies_text(first: usize) -> String {
     text
 }
 
-/// One stream beside others of its tunnel that are asked for much and read nothing.
+/// One stream beside others of its pod's tunnels that are asked for much and read nothing.
 pub(super) fn slow_readers(rig: &mut Rig) -> Result<Vec<Figure>> {
     let server: SocketAddr = (rig.address("meshed/server")?, 8080).into();
     let proxies = rig.ztunnels()?;

@@ -86,7 +86,7 @@ pub const ALL: &[Row] = &[
     Row {
         name: "slow-readers",
         about: "200 requests a second on a fixed schedule on one stream, each timed from when it was due; alone, and with \
-                64 streams beside it in the same tunnel that asked for 200 MB each and read nothing",
+                64 streams beside it in the same tunnels that asked for 200 MB each and read nothing",
         needs: &["nginx", "iperf3"],
         fresh: true,
         run: held::slow_readers,
