@@ -251,10 +251,13 @@ where
     if let Ok(Err(error)) = first.await {
         tracing::warn!(pod = &*pod.pod.name, namespace = &*pod.pod.namespace, %error, "no certificate yet");
     }
-    let take = |accepted: io::Result<(TcpStream, SocketAddr)>| {
-        let (stream, from) = accepted?;
+    let take = |(stream, from): (std::net::TcpStream, SocketAddr)| {
         let seat = seats.take();
-        let stream = moved(stream, &seat.worker)?;
+        // It is heard of on the worker where it is served.
+        let stream = {
+            let _there = seat.worker.enter();
+            TcpStream::from_std(stream)?
+        };
         // An error means that the connection is gone already, which serving it will show.
         let _ = pod.sockets.adopt(&stream);
         // A drain waits for it from here on, also while it is still being connected.
@@ -269,7 +272,7 @@ where
             () = pod.draining.cancelled() => break,
         };
         // One that was reset while it waited is nobody's fault; without descriptors a pause helps.
-        if let Err(error) = take(accepted)
+        if let Err(error) = accepted.and_then(|(stream, from)| take((stream.into_std()?, from)))
             && error.kind() != io::ErrorKind::ConnectionAborted
         {
             tracing::warn!(%error, listener = name, "cannot accept a connection");
@@ -281,16 +284,8 @@ where
     // The kernel is asked itself: the runtime may not have heard yet of those who came last.
     let Ok(listener) = listener.into_std() else { return };
     while let Ok((stream, from)) = listener.accept() {
-        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-        let _gone = take(stream.map(|stream| (stream, from)));
+        let _gone = stream.set_nonblocking(true).and_then(|()| take((stream, from)));
     }
-}
-
-/// A connection that another runtime hears of.
-fn moved(stream: TcpStream, to: &Handle) -> io::Result<TcpStream> {
-    let stream = stream.into_std()?;
-    let _there = to.enter();
-    TcpStream::from_std(stream)
 }
 
 impl Listening {

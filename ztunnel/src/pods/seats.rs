@@ -68,8 +68,8 @@ impl Seats {
 
 /// The first, as long as it has fewer than it takes; then the one with the fewest, of several the first.
 fn next(first_takes: usize, held: impl Iterator<Item = usize>) -> usize {
-    let few = |(number, held)| if number == 0 && held < first_takes { 0 } else { held };
-    held.enumerate().map(few).enumerate().min_by_key(|(_, held)| *held).map_or(0, |(number, _)| number)
+    let counts = |(number, held): &(usize, usize)| if *number == 0 && *held < first_takes { 0 } else { *held };
+    held.enumerate().min_by_key(counts).map_or(0, |(number, _)| number)
 }
 
 /// The workers of the pod with this number: pods begin with another one each, so that none is everybody's first.

@@ -50,7 +50,7 @@ fn same_node() {
         let principals = "source_principal=\"spiffe://cluster.local/ns/shop/sa/client\"";
         mesh.until_counted(0, name, principals, 2.0).await;
         assert_eq!(mesh.counted(0, "istio_tcp_received_bytes_total", "reporter=\"destination\""), 5.0);
-        let connections = mesh.nodes[0].listening.iter().map(|one| one.tunnels()).sum::<usize>();
+        let connections = mesh.nodes[0].tunnels();
         assert_eq!(connections, 0, "there was a tunnel");
     });
 }
@@ -61,7 +61,7 @@ fn forced() {
         let listener = mesh.listen(NEAR, 8080);
         let stream = mesh.connect(CLIENT, NEAR_VIP).await.expect("connected");
         assert_eq!(says_back(stream, &listener).await, v4(CLIENT));
-        let connections = mesh.nodes[0].listening.iter().map(|one| one.tunnels()).sum::<usize>();
+        let connections = mesh.nodes[0].tunnels();
         assert_eq!(connections, 1, "there was no tunnel");
     });
 }
@@ -77,7 +77,7 @@ fn spread() {
             stream.write_all(b"!").await.expect("sent");
             assert_eq!(accepted.read_u8().await.expect("received"), b'!');
             open.push((stream, accepted));
-            let connections = mesh.nodes[0].listening.iter().map(|one| one.tunnels()).sum::<usize>();
+            let connections = mesh.nodes[0].tunnels();
             assert_eq!(connections, tunnels, "with {} connections", open.len());
         }
         for (mut stream, mut accepted) in open {

@@ -180,6 +180,11 @@ impl Proxy {
         Self { opener, workers, listening: Vec::new(), exposition, _judging: judging }
     }
 
+    /// Connections that carry tunnels of its pods to others.
+    pub(crate) fn tunnels(&self) -> usize {
+        self.listening.iter().map(Listening::tunnels).sum()
+    }
+
     pub(crate) fn counted(&self, name: &str, with: &str) -> f64 {
         let text = self.exposition.prometheus_text();
         let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(with));
