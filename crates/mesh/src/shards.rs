@@ -11,6 +11,7 @@
 use std::{
     borrow::Borrow,
     hash::{DefaultHasher, Hash, Hasher},
+    hint::black_box,
     sync::Arc,
 };
 
@@ -29,7 +30,7 @@ pub struct Shards<K, V> {
     len: usize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Node<K, V> {
     /// Sorted by hash, then key.
     Leaf(Vec<Entry<K, V>>),
@@ -45,6 +46,20 @@ struct Entry<K, V> {
     hash: u64,
     key: K,
     value: V,
+}
+
+impl<K: Clone, V: Clone> Clone for Node<K, V> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Leaf(entries) => Self::Leaf(entries.clone()),
+            Self::Branch(children) => {
+                // Counting a reference waits for memory before the next one may begin. Reading does not: all
+                // counts are under way at once, and at hand when they rise.
+                black_box(children.iter().flatten().map(Arc::strong_count).sum::<usize>());
+                Self::Branch(children.clone())
+            }
+        }
+    }
 }
 
 impl<K, V> Clone for Shards<K, V> {
@@ -129,12 +144,19 @@ impl<K: Hash + Ord + Clone, V: Clone> Shards<K, V> {
     where
         V: Default,
     {
-        let mut value = self.get(key).cloned().unwrap_or_default();
-        change(&mut value);
-        if vacant(&value) {
-            self.remove(key);
-        } else {
-            self.insert(key.clone(), value);
+        let hash = hash_of(key);
+        if self.get(key).is_none() {
+            let mut value = V::default();
+            change(&mut value);
+            if !vacant(&value) {
+                self.insert(key.clone(), value);
+            }
+        } else if let Some(value) = value_mut(&mut self.root, key, hash) {
+            // In place: a copy of it would be a second owner of all that is in it.
+            change(value);
+            if vacant(value) {
+                self.remove(key);
+            }
         }
     }
 }
@@ -195,6 +217,21 @@ fn leaf<K, V>(mut node: &Node<K, V>, hash: u64) -> &[Entry<K, V>] {
                 Some(child) => node = child,
                 None => return &[],
             },
+        }
+        depth += 1;
+    }
+}
+
+fn value_mut<'a, K: Ord + Clone, V: Clone>(node: &'a mut Arc<Node<K, V>>, key: &K, hash: u64) -> Option<&'a mut V> {
+    let mut node = Arc::make_mut(node);
+    let mut depth = 0;
+    loop {
+        match node {
+            Node::Leaf(entries) => {
+                let at = entries.binary_search_by(|there| (there.hash, &there.key).cmp(&(hash, key))).ok()?;
+                return Some(&mut entries[at].value);
+            }
+            Node::Branch(children) => node = Arc::make_mut(children[slot(hash, depth)].as_mut()?),
         }
         depth += 1;
     }

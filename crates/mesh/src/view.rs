@@ -5,8 +5,8 @@
 //! on a shared 2-core machine: one moved endpoint 16 µs at the median and 38 µs at 99 %, 1000 of
 //! them in one batch 13 ms, the first load 310 ms.
 //!
-//! An index never holds an entry of a workload or service as it was earlier: a change first takes
-//! the earlier one out of all indexes, by the earlier one's own fields.
+//! An index never holds an entry of a workload or service as it was earlier: a change takes the
+//! earlier one out of all places that the new one does not take over, by the earlier one's own fields.
 //!
 //! A workload may name services and policies that are not known (yet). Its endpoints wait under
 //! the service's key, so it does not matter which of the two comes first.
@@ -118,13 +118,15 @@ impl View {
             None => !workload.authorization_policies.is_empty(),
         };
         if let Some(earlier) = &earlier {
-            self.forget(earlier);
+            for key in earlier.services.keys().filter(|key| !workload.services.contains_key(key)) {
+                self.forget_endpoint(key, earlier);
+            }
         }
         for key in workload.services.keys() {
             let put = |endpoints: &mut Shards<_, _>| drop(endpoints.insert(workload.uid.clone(), workload.clone()));
             self.endpoints.update(key, put, Shards::is_empty);
         }
-        self.workloads.put(workload);
+        self.workloads.put(workload, earlier.as_deref());
     }
 
     fn remove_address(&mut self, name: &str, touched: &mut Touched) {
@@ -139,9 +141,13 @@ impl View {
 
     fn forget(&mut self, workload: &Workload) {
         for key in workload.services.keys() {
-            self.endpoints.update(key, |endpoints| drop(endpoints.remove(&*workload.uid)), Shards::is_empty);
+            self.forget_endpoint(key, workload);
         }
         self.workloads.remove(workload);
+    }
+
+    fn forget_endpoint(&mut self, service: &ServiceKey, workload: &Workload) {
+        self.endpoints.update(service, |endpoints| drop(endpoints.remove(&*workload.uid)), Shards::is_empty);
     }
 
     /// Rises by one with each `apply` that changed something.

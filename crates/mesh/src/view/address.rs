@@ -13,11 +13,13 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Workloads {
     by_uid: Shards<Str, Arc<Workload>>,
-    /// The one that answers first.
-    by_address: Shards<NetworkAddress, Vec<Arc<Workload>>>,
+    by_address: Shards<NetworkAddress, Claims<Workload>>,
     /// By (namespace, name).
-    by_name: Shards<(Str, Str), Vec<Arc<Workload>>>,
+    by_name: Shards<(Str, Str), Claims<Workload>>,
 }
+
+/// All that claim one key; the one that answers comes first. It is copied with the leaf that it is in.
+type Claims<T> = Arc<[Arc<T>]>;
 
 impl Workloads {
     pub(super) fn get(&self, uid: &str) -> Option<&Arc<Workload>> {
@@ -37,24 +39,43 @@ impl Workloads {
         all.iter().find(|workload| &*workload.service_account == service_account)
     }
 
-    /// The earlier one of the same uid must have been removed.
-    pub(super) fn put(&mut self, workload: Arc<Workload>) {
-        for key in addresses(&workload) {
-            self.by_address.update(&key, |all| put_ranked(all, &workload), Vec::is_empty);
+    /// Puts one in place of the `earlier` of the same uid.
+    pub(super) fn put(&mut self, workload: Arc<Workload>, earlier: Option<&Workload>) {
+        let put = |all: &mut Claims<Workload>| *all = ranked(all, &workload);
+        if let Some(earlier) = earlier {
+            for key in addresses(earlier).filter(|key| addresses(&workload).all(|kept| kept != *key)) {
+                self.by_address.update(&key, without(earlier), is_empty);
+            }
+            if name(earlier) != name(&workload) {
+                self.by_name.update(&name(earlier), without(earlier), is_empty);
+            }
         }
-        let name = (workload.namespace.clone(), workload.name.clone());
-        self.by_name.update(&name, |all| put_ranked(all, &workload), Vec::is_empty);
+        for key in addresses(&workload) {
+            self.by_address.update(&key, put, is_empty);
+        }
+        self.by_name.update(&name(&workload), put, is_empty);
         self.by_uid.insert(workload.uid.clone(), workload);
     }
 
     pub(super) fn remove(&mut self, workload: &Workload) {
-        let take = |all: &mut Vec<Arc<Workload>>| all.retain(|other| other.uid != workload.uid);
         for key in addresses(workload) {
-            self.by_address.update(&key, take, Vec::is_empty);
+            self.by_address.update(&key, without(workload), is_empty);
         }
-        self.by_name.update(&(workload.namespace.clone(), workload.name.clone()), take, Vec::is_empty);
+        self.by_name.update(&name(workload), without(workload), is_empty);
         self.by_uid.remove(&*workload.uid);
     }
+}
+
+fn is_empty<T>(all: &Claims<T>) -> bool {
+    all.is_empty()
+}
+
+fn without(workload: &Workload) -> impl FnOnce(&mut Claims<Workload>) {
+    |all| *all = all.iter().filter(|other| other.uid != workload.uid).cloned().collect()
+}
+
+fn name(workload: &Workload) -> (Str, Str) {
+    (workload.namespace.clone(), workload.name.clone())
 }
 
 fn addresses(workload: &Workload) -> impl Iterator<Item = NetworkAddress> {
@@ -67,21 +88,21 @@ fn rank(workload: &Workload) -> (bool, bool, &str) {
     (!workload.uid.contains("//Pod/"), workload.protocol != Protocol::Hbone, &workload.uid)
 }
 
-fn put_ranked(all: &mut Vec<Arc<Workload>>, workload: &Arc<Workload>) {
-    all.retain(|other| other.uid != workload.uid);
-    let at = all.partition_point(|other| rank(other) < rank(workload));
-    all.insert(at, workload.clone());
+fn ranked(all: &Claims<Workload>, workload: &Arc<Workload>) -> Claims<Workload> {
+    let mut others: Vec<_> = all.iter().filter(|other| other.uid != workload.uid).collect();
+    others.insert(others.partition_point(|other| rank(other) < rank(workload)), workload);
+    others.into_iter().cloned().collect()
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Services {
     by_key: Shards<ServiceKey, Arc<Service>>,
-    by_vip: Shards<NetworkAddress, Vec<Arc<Service>>>,
-    by_range: Shards<(Str, IpNet), Vec<Arc<Service>>>,
+    by_vip: Shards<NetworkAddress, Claims<Service>>,
+    by_range: Shards<(Str, IpNet), Claims<Service>>,
     /// How many ranges there are of each length: (IPv6, prefix length) → count. Only these are tried.
     range_lengths: BTreeMap<(bool, u8), usize>,
     /// In lower case.
-    by_hostname: Shards<Str, Vec<Arc<Service>>>,
+    by_hostname: Shards<Str, Claims<Service>>,
 }
 
 impl Services {
@@ -121,15 +142,15 @@ impl Services {
             return false;
         }
         self.remove(&key);
-        let put = |all: &mut Vec<Arc<Service>>| put_sorted(all, &service);
+        let put = |all: &mut Claims<Service>| *all = sorted(all, &service);
         for vip in &service.vips {
-            self.by_vip.update(&canonical(vip), put, Vec::is_empty);
+            self.by_vip.update(&canonical(vip), put, is_empty);
         }
         for range in ranges(&service) {
             *self.range_lengths.entry(length(&range.1)).or_default() += 1;
-            self.by_range.update(&range, put, Vec::is_empty);
+            self.by_range.update(&range, put, is_empty);
         }
-        self.by_hostname.update(&service.hostname.to_ascii_lowercase().into(), put, Vec::is_empty);
+        self.by_hostname.update(&service.hostname.to_ascii_lowercase().into(), put, is_empty);
         self.by_key.insert(key, service);
         true
     }
@@ -137,18 +158,20 @@ impl Services {
     /// Whether it was there.
     pub(super) fn remove(&mut self, key: &ServiceKey) -> bool {
         let Some(service) = self.by_key.remove(key) else { return false };
-        let take = |all: &mut Vec<Arc<Service>>| all.retain(|other| !Arc::ptr_eq(other, &service));
+        let take = |all: &mut Claims<Service>| {
+            *all = all.iter().filter(|other| !Arc::ptr_eq(other, &service)).cloned().collect();
+        };
         for vip in &service.vips {
-            self.by_vip.update(&canonical(vip), take, Vec::is_empty);
+            self.by_vip.update(&canonical(vip), take, is_empty);
         }
         for range in ranges(&service) {
             if let Some(count) = self.range_lengths.get_mut(&length(&range.1)) {
                 *count -= 1;
             }
-            self.by_range.update(&range, take, Vec::is_empty);
+            self.by_range.update(&range, take, is_empty);
         }
         self.range_lengths.retain(|_, count| *count > 0);
-        self.by_hostname.update(&service.hostname.to_ascii_lowercase().into(), take, Vec::is_empty);
+        self.by_hostname.update(&service.hostname.to_ascii_lowercase().into(), take, is_empty);
         true
     }
 }
@@ -165,11 +188,11 @@ fn length(range: &IpNet) -> (bool, u8) {
     (matches!(range, IpNet::V6(_)), range.prefix_len())
 }
 
-fn put_sorted(all: &mut Vec<Arc<Service>>, service: &Arc<Service>) {
+fn sorted(all: &Claims<Service>, service: &Arc<Service>) -> Claims<Service> {
     let order = |service: &Service| (service.namespace.clone(), service.hostname.clone());
-    all.retain(|other| order(other) != order(service));
-    let at = all.partition_point(|other| order(other) < order(service));
-    all.insert(at, service.clone());
+    let mut others: Vec<_> = all.iter().filter(|other| order(other) != order(service)).collect();
+    others.insert(others.partition_point(|other| order(other) < order(service)), service);
+    others.into_iter().cloned().collect()
 }
 
 /// Of those that are visible from a namespace: its own, then the canonical one, then the first.
