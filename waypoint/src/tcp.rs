@@ -6,6 +6,7 @@
 mod worn;
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
@@ -267,8 +268,8 @@ async fn run(near: Rewound, begun: Begun, mut told: Telling, core: &Core) {
 
 async fn moved(mut near: Rewound, far: Io, meter: &Meter, broken: &tokio_util::sync::CancellationToken) -> RelayEnd {
     match far {
-        Io::Raw(Raw::Tunnel(tunnel)) => relay(near, *tunnel, meter, broken).await,
-        Io::Raw(Raw::Tcp(tcp)) => relay(near, Tcp::from(tcp), meter, broken).await,
+        Io::Raw(Raw::Tunnel(tunnel)) => relay(near, *tunnel, meter, pin!(broken.cancelled())).await,
+        Io::Raw(Raw::Tcp(tcp)) => relay(near, Tcp::from(tcp), meter, pin!(broken.cancelled())).await,
         Io::Tls(mut tls) => {
             let mut counted = worn::Counted::of(&mut near, meter);
             tokio::select! {

@@ -72,8 +72,11 @@ pub const AGENT_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Dura
 /// back well within the half minute after which a node's owner looks again.
 pub const EBB_LOOK: Duration = Duration::from_secs(5);
 
-/// How many connections are a crowd: with about 4 kB each, a megabyte.
+/// How many connections are a crowd: with about 2 kB each, half a megabyte.
 pub const CROWD_MIN: usize = 256;
+
+/// Entries for which a map of open connections has room also when there are none: a few kilobytes.
+pub const MAP_KEPT: usize = 64;
 
 /// For how many looks after a crowd memory is given back. Its tunnels stay for ten seconds without a
 /// stream, and then close.

@@ -5,11 +5,15 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 
+use futures_util::task::AtomicWaker;
 use mesh::authz::{self, Attributes};
 use mesh::{Identity, Str, View};
-use tokio_util::sync::CancellationToken;
+
+use crate::limits::MAP_KEPT;
 
 /// Why we broke off a connection that was open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,32 +31,53 @@ pub enum Cause {
 
 /// Breaks off one connection. Clones break off the same.
 #[derive(Clone, Debug, Default)]
-pub struct Breaker {
-    token: CancellationToken,
-    cause: Arc<OnceLock<Cause>>,
+pub struct Breaker(Arc<Break>);
+
+#[derive(Debug, Default)]
+struct Break {
+    cause: OnceLock<Cause>,
+    /// Whose task moves the bytes. It is one: an idle connection holds no list.
+    relaying: AtomicWaker,
 }
 
 impl Breaker {
     /// Breaks the connection off. Only the first cause counts.
     pub fn break_off(&self, cause: Cause) {
-        if self.cause.set(cause).is_ok() {
-            self.token.cancel();
+        if self.0.cause.set(cause).is_ok() {
+            self.0.relaying.wake();
         }
     }
 
     /// Whether it is the same one.
     fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.cause, &other.cause)
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Cancelled when the connection is broken off.
-    pub fn token(&self) -> &CancellationToken {
-        &self.token
+    /// Ready when the connection is broken off. Of several tasks that wait for it the last one hears of it.
+    pub fn broken(&self) -> Broken {
+        Broken(self.clone())
     }
 
     /// Why it was, if it was.
     pub fn cause(&self) -> Option<Cause> {
-        self.cause.get().copied()
+        self.0.cause.get().copied()
+    }
+}
+
+/// See [`Breaker::broken`].
+#[derive(Debug)]
+pub struct Broken(Breaker);
+
+impl Future for Broken {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let broken = &self.0.0;
+        if broken.cause.get().is_none() {
+            broken.relaying.register(cx.waker());
+        }
+        // It may have been broken off before it was known whom to wake.
+        if broken.cause.get().is_some() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -105,7 +130,8 @@ struct Connections {
 struct Entry {
     /// That of all that it ends with.
     whole: Breaker,
-    judged: Option<Judged>,
+    /// In a box: an outbound connection is not judged.
+    judged: Option<Box<Judged>>,
     breaker: Breaker,
 }
 
@@ -120,7 +146,7 @@ impl Live {
     /// Notes a connection of the pod with the breaker `whole`; `judged` where the pod is called.
     #[must_use]
     pub fn track(&self, whole: &Breaker, judged: Option<Judged>, breaker: &Breaker) -> Tracked {
-        let entry = Arc::new(Entry { whole: whole.clone(), judged, breaker: breaker.clone() });
+        let entry = Arc::new(Entry { whole: whole.clone(), judged: judged.map(Box::new), breaker: breaker.clone() });
         let mut connections = self.lock();
         connections.last += 1;
         let id = connections.last;
@@ -191,7 +217,16 @@ impl Tracked {
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        self.live.lock().open.remove(&self.id);
+        let mut connections = self.live.lock();
+        connections.open.remove(&self.id);
+        let_go(&mut connections.open);
+    }
+}
+
+/// Has a map that a crowd has left keep no room for another.
+pub(crate) fn let_go<V>(map: &mut HashMap<u64, V>) {
+    if map.capacity() > MAP_KEPT.max(4 * map.len()) {
+        map.shrink_to(2 * map.len());
     }
 }
 

@@ -4,15 +4,18 @@
 //! segment, no dots-only segment, no trailing slash, ASCII of the SPIFFE character set only.
 
 use crate::Str;
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 /// Trust domain of a mesh that says nothing else.
 pub const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 
 /// The identity of a workload. It says who somebody *is*, not that anyone proved it: a proven
-/// peer is a `pki::verify::Peer`.
+/// peer is a `pki::verify::Peer`. Cloning it is cheap, and shares it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Identity {
+pub struct Identity(Arc<Parts>);
+
+#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Parts {
     trust_domain: Str,
     namespace: Str,
     service_account: Str,
@@ -42,31 +45,31 @@ impl Identity {
         check("trust domain", trust_domain)?;
         check("namespace", namespace)?;
         check("service account", service_account)?;
-        Ok(Self {
+        Ok(Self(Arc::new(Parts {
             trust_domain: trust_domain.into(),
             namespace: namespace.into(),
             service_account: service_account.into(),
-        })
+        })))
     }
 
     /// The trust domain, `cluster.local` by default.
     pub fn trust_domain(&self) -> &Str {
-        &self.trust_domain
+        &self.0.trust_domain
     }
 
     /// The Kubernetes namespace.
     pub fn namespace(&self) -> &Str {
-        &self.namespace
+        &self.0.namespace
     }
 
     /// The Kubernetes service account.
     pub fn service_account(&self) -> &Str {
-        &self.service_account
+        &self.0.service_account
     }
 
     /// The identity as policies write it: without `spiffe://`.
     pub fn principal(&self) -> String {
-        format!("{}/ns/{}/sa/{}", self.trust_domain, self.namespace, self.service_account)
+        format!("{}/ns/{}/sa/{}", self.0.trust_domain, self.0.namespace, self.0.service_account)
     }
 }
 
@@ -95,7 +98,7 @@ impl FromStr for Identity {
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "spiffe://{}/ns/{}/sa/{}", self.trust_domain, self.namespace, self.service_account)
+        write!(f, "spiffe://{}/ns/{}/sa/{}", self.0.trust_domain, self.0.namespace, self.0.service_account)
     }
 }
 

@@ -15,6 +15,7 @@ pub use plan::Reject;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use hbone::head::{Authority, Baggage, TraceParent};
 use hbone::relay::{Meter, RelayEnd, Tcp, Wire, relay};
 use mesh::authz::Verdict;
@@ -99,7 +100,7 @@ pub async fn enter(
 ) -> Result<Entered, Box<TurnedAway>> {
     let own = node.workload_of(&pod.pod).await;
     let view = node.view.now();
-    let mut connection = described(&call, own.as_ref(), &view, node);
+    let mut connection = described(&call, own.as_ref(), pod, &view, node);
     let Some(own) = own else {
         return Err(turned_away(connection, Why::Refused(Arc::new(Reject::UnknownDestination))));
     };
@@ -163,12 +164,9 @@ impl Entered {
 
 impl Inside {
     /// Moves its bytes and tells of the end.
-    #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments beside what they are moved to")]
     pub fn carry<W: Wire>(self, caller: W, upstream: TcpStream) -> impl Future<Output = ()> + Send {
-        async move {
-            let end = relay(caller, Tcp::from(upstream), self.open.meter(), self.breaker.token()).await;
-            self.finish(end);
-        }
+        let moving = relay(caller, Tcp::from(upstream), self.open.meter().clone(), self.breaker.broken());
+        moving.map(|end| self.finish(end))
     }
 
     /// It ended.
@@ -203,7 +201,7 @@ fn judged(call: &Call, plan: &Plan, own: &Workload, view: &View) -> Judged {
     }
 }
 
-fn described(call: &Call, own: Option<&Arc<Workload>>, view: &View, node: &Node) -> Connection {
+fn described(call: &Call, own: Option<&Arc<Workload>>, pod: &LocalPod, view: &View, node: &Node) -> Connection {
     let known = match call.from_other_network {
         true => None,
         false => view.workload_by_address(&node.settings.network, call.from.ip()).cloned(),
@@ -220,7 +218,8 @@ fn described(call: &Call, own: Option<&Arc<Workload>>, view: &View, node: &Node)
             address: call.reached,
             workload: own.cloned(),
             said: None,
-            identity: call.source.as_ref().and(own).and_then(|own| own.identity().ok()),
+            // Its certificate is the pod's.
+            identity: call.source.as_ref().and(own).map(|_| pod.identity.clone()),
         },
         authority: call.through_tunnel.then(|| call.authority.clone()),
         service: None,

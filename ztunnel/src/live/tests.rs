@@ -1,5 +1,7 @@
 use super::*;
+use futures_util::FutureExt as _;
 use mesh::fixture;
+use std::time::Duration;
 
 const OPEN: &str = "pod server ns=shop sa=server ip=10.0.0.2 uid=u";
 const CLIENT_ONLY: &str = "
@@ -32,7 +34,7 @@ fn what_policy_came_to_forbid_is_broken_off_and_nothing_else() {
     assert_eq!(live.judge(&before), 0);
     assert_eq!(live.judge(&after), 1);
     assert_eq!(breakers.each_ref().map(Breaker::cause), [None, Some(Cause::PolicyChanged), None]);
-    assert!(stranger.token().is_cancelled());
+    assert_eq!(breakers.each_ref().map(|breaker| breaker.broken().now_or_never()), [None, Some(()), None]);
 }
 
 #[test]
@@ -57,11 +59,33 @@ fn a_connection_that_ended_is_forgotten() {
 }
 
 #[test]
+fn a_crowd_that_has_gone_leaves_no_room_for_another() {
+    let live = Live::default();
+    let room = || live.lock().open.capacity();
+    let mut crowd: Vec<_> = (0..10_000).map(|_| live.track(&Breaker::default(), None, &Breaker::default())).collect();
+    assert!(room() >= 10_000);
+    crowd.truncate(1000);
+    assert!((1000..=4000).contains(&room()), "{}", room());
+    drop(crowd);
+    assert!(room() <= 2 * MAP_KEPT, "{}", room());
+}
+
+#[test]
 fn only_the_first_cause_counts() {
     let breaker = Breaker::default();
     breaker.break_off(Cause::PodGone);
     breaker.break_off(Cause::PolicyChanged);
     assert_eq!(breaker.cause(), Some(Cause::PodGone));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_moves_the_bytes_hears_of_the_break() {
+    let breaker = Breaker::default();
+    let moving = chassis::task::spawn("moves the bytes", breaker.broken());
+    tokio::task::yield_now().await;
+    assert!(!moving.is_finished());
+    breaker.break_off(Cause::PodGone);
+    tokio::time::timeout(Duration::from_secs(1), moving).await.expect("woken").expect("no panic");
 }
 
 #[test]

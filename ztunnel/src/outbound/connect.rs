@@ -36,7 +36,7 @@ pub struct Reached {
 /// The other end of a relay.
 pub enum Far {
     /// A tunnel.
-    Tunnel(Box<Tunnel>),
+    Tunnel(Tunnel),
     /// A plain connection.
     Plain(TcpStream),
     /// The application of another pod of this node, whose own end of the connection this is.
@@ -118,7 +118,7 @@ async fn tunnel(
         opened => opened?,
     };
     let peer = Some(opened.peer.identity().clone());
-    Ok(Reached { far: Far::Tunnel(Box::new(opened.tunnel)), peer, said: Some(opened.baggage) })
+    Ok(Reached { far: Far::Tunnel(opened.tunnel), peer, said: Some(opened.baggage) })
 }
 
 /// Whether the peer took the connection and then broke it off without a word.

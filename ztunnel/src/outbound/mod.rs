@@ -9,8 +9,11 @@ pub use plan::Reject;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Context;
 
 use connect::{Caller, Far};
+use futures_util::FutureExt as _;
+use futures_util::future::{OptionFuture, lazy};
 use hbone::head::{Authority, TraceParent};
 use hbone::relay::{RelayEnd, Side, Tcp, relay};
 use mesh::{Str, Workload};
@@ -28,10 +31,20 @@ use crate::pods::seats::Seat;
 use crate::report::Open;
 
 /// One captured connection, from accept to log line.
-pub async fn serve(stream: TcpStream, client: SocketAddr, seat: Arc<Seat>, node: Arc<Node>) {
-    let Ok(target) = sockets::original_destination(&stream) else { return };
-    let carrying = carry_on(Near::redirected(stream), client, target, seat, node);
-    carrying.await;
+///
+/// Ten thousand idle connections are ten thousand of these. An `async` block keeps what it is given beside
+/// what it makes of that; futures that follow each other by `flatten` and `then` take one place.
+pub fn serve(
+    stream: TcpStream,
+    client: SocketAddr,
+    seat: Arc<Seat>,
+    node: Arc<Node>,
+) -> impl Future<Output = ()> + Send {
+    let begun = move |_: &mut Context<'_>| {
+        let target = sockets::original_destination(&stream).ok();
+        OptionFuture::from(target.map(|target| carry_on(Near::redirected(stream), client, target, seat, node)))
+    };
+    lazy(begun).flatten().map(drop)
 }
 
 /// An application's end of a connection that is not there yet, and how it is told of the outcome.
@@ -79,10 +92,6 @@ impl Near {
 }
 
 /// Connects an application to where it wanted to go, to the log line.
-///
-/// Connecting wants eleven kilobytes. In a box they are gone when it is done; as part of this future
-/// they would be there for as long as the connection is. And it is not an `async fn`, which would keep
-/// the arguments, too.
 fn carry_on(
     near: Near,
     client: SocketAddr,
@@ -90,16 +99,12 @@ fn carry_on(
     seat: Arc<Seat>,
     node: Arc<Node>,
 ) -> impl Future<Output = ()> + Send {
-    let connecting = Box::pin(connect(near, client, target, seat.clone(), node.clone()));
-    async move {
-        // It is taken as long as the bytes move.
-        let _seat = &seat;
-        let carrying = match connecting.await {
-            Some((relayed, far)) => relayed.carry(far, &node),
-            None => return,
-        };
-        carrying.await;
-    }
+    // Connecting wants eleven kilobytes. In a box they are gone when it is done.
+    let connecting = Box::pin(connect(near, client, target, seat, node.clone()));
+    let connected = move |reached: Option<(Relayed, Far)>| {
+        OptionFuture::from(reached.map(|(relayed, far)| relayed.carry(far, &node)))
+    };
+    connecting.then(connected).map(drop)
 }
 
 /// Decides and connects. None where nothing came of it, of which all is told then.
@@ -147,7 +152,7 @@ async fn connect(
                 if connection.destination.workload.is_none() {
                     connection.destination.said = reached.said.map(Box::new);
                 }
-                return begin(near, reached.far, connection, pod, node).await;
+                return begin(near, reached.far, connection, &seat, node).await;
             }
             Err(failure) => match tried.next(&decision, &failure) {
                 true => tried.last = Some((connection, End::Unreachable(failure))),
@@ -271,12 +276,12 @@ fn described(
 }
 
 /// Both ends are there: from here on the connection is open.
-async fn begin(near: Near, far: Far, connection: Connection, pod: &LocalPod, node: &Node) -> Option<(Relayed, Far)> {
+async fn begin(near: Near, far: Far, connection: Connection, seat: &Arc<Seat>, node: &Node) -> Option<(Relayed, Far)> {
     let breaker = Breaker::default();
-    let tracked = pod.track(&node.live, None, &breaker);
+    let held = (seat.pod.track(&node.live, None, &breaker), seat.clone());
     let open = node.reporter.opened(connection);
     match near.connected().await {
-        Ok(stream) => Some((Relayed { near: Tcp::from(stream), open, breaker, tracked }, far)),
+        Ok(stream) => Some((Relayed { near: Tcp::from(stream), open, breaker, held }, far)),
         Err(error) => {
             if let Far::SameNode(entered) = far {
                 entered.abandoned(node);
@@ -292,32 +297,29 @@ struct Relayed {
     near: Tcp,
     open: Open,
     breaker: Breaker,
-    tracked: Tracked,
+    /// What says that it is open, and its place on a worker.
+    held: (Tracked, Arc<Seat>),
 }
 
 impl Relayed {
     /// Moves the bytes and tells of the end.
-    #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments beside what they are moved to")]
-    fn carry(self, far: Far, node: &Node) -> impl Future<Output = ()> + Send {
-        async move {
-            // Only fields that are named here live as long as the bytes move; the rest would end before the first.
-            let _tracked = &self.tracked;
-            let end = match far {
-                Far::Tunnel(tunnel) => relay(self.near, tunnel, self.open.meter(), self.breaker.token()).await,
-                Far::Plain(far) => relay(self.near, Tcp::from(far), self.open.meter(), self.breaker.token()).await,
-                // The larger of the three, in a box so that the others are not as large.
-                Far::SameNode(entered) => {
-                    let (upstream, inside) = entered.open(node, &self.breaker, self.open.meter().clone());
-                    let relayed =
-                        Box::pin(relay(self.near, Tcp::from(upstream), self.open.meter(), self.breaker.token()));
-                    let end = relayed.await;
-                    inside.finish_like(&end);
-                    end
-                }
-            };
-            let end = End::of(end, &self.breaker);
-            self.open.finish(&end);
-        }
+    fn carry(self, far: Far, node: &Node) -> impl Future<Output = ()> + Send + use<> {
+        let Self { near, open, breaker, held } = self;
+        let (meter, broken) = (open.meter().clone(), breaker.broken());
+        // All but a tunnel in a box, so that a tunnel does not take the place of the largest.
+        let moving = match far {
+            Far::Tunnel(tunnel) => relay(near, tunnel, meter, broken).left_future(),
+            Far::Plain(far) => relay(near, Tcp::from(far), meter, broken).boxed().right_future(),
+            Far::SameNode(entered) => {
+                let (upstream, inside) = entered.open(node, &breaker, meter.clone());
+                let told = |end: &RelayEnd| inside.finish_like(end);
+                relay(near, Tcp::from(upstream), meter, broken).inspect(told).boxed().right_future()
+            }
+        };
+        moving.map(move |end| {
+            open.finish(&End::of(end, &breaker));
+            drop(held);
+        })
     }
 }
 

@@ -10,6 +10,6 @@ fn size<A, B, C, D, F: Future>(_: impl Fn(A, B, C, D) -> F) -> usize {
 /// them. It was 11,500 bytes when it was.
 #[test]
 fn a_connection_that_only_relays_is_small() {
-    assert!(size(serve) <= 768, "{}", size(serve));
-    assert!(size(plaintext::serve) <= 900, "{}", size(plaintext::serve));
+    assert!(size(serve) <= 256, "{}", size(serve));
+    assert!(size(plaintext::serve) <= 288, "{}", size(plaintext::serve));
 }

@@ -176,20 +176,16 @@ impl Opener {
             let serve = async move { proxy.serve(datagrams, listeners, client, Arc::new(sockets)).await };
             task::spawn("dns proxy", serve)
         });
-        self.serve(&seats, outbound, "outbound", |stream, from, seat, node| {
-            Box::pin(outbound::serve(stream, from, seat, node))
-        });
+        self.serve(&seats, outbound, "outbound", outbound::serve);
         let names = self.dns.as_ref().map(|(proxy, _)| proxy.clone());
         self.serve(&seats, socks5, "outbound by SOCKS5", move |stream, from, seat, node| {
-            Box::pin(outbound::socks5::serve(stream, from, seat, node, names.clone()))
+            outbound::socks5::serve(stream, from, seat, node, names.clone())
         });
-        self.serve(&seats, plaintext, "inbound plaintext", |stream, from, seat, node| {
-            Box::pin(inbound::plaintext::serve(stream, from, seat, node))
-        });
+        self.serve(&seats, plaintext, "inbound plaintext", inbound::plaintext::serve);
         // A pod that leaves and lives on has longer than the process that ends; either breaks off what is left.
         let grace = self.grace.max(POD_LEAVES_ALIVE);
         self.serve(&seats.of_tunnels(), tunnels, "inbound", move |stream, from, seat, node| {
-            Box::pin(inbound::tunnels::serve(stream, from, seat, node, grace))
+            inbound::tunnels::serve(stream, from, seat, node, grace)
         });
         if is_pod {
             self.node.pods.add(&pod);
@@ -215,9 +211,10 @@ impl Opener {
         Ok(Some((proxy.clone(), datagrams, listeners)))
     }
 
-    fn serve<F>(&self, seats: &Seats, listeners: Vec<TcpListener>, name: &'static str, serve: F)
+    fn serve<F, S>(&self, seats: &Seats, listeners: Vec<TcpListener>, name: &'static str, serve: F)
     where
-        F: Fn(TcpStream, SocketAddr, Arc<Seat>, Arc<Node>) -> Serving + Clone + Send + Sync + 'static,
+        F: Fn(TcpStream, SocketAddr, Arc<Seat>, Arc<Node>) -> S + Clone + Send + Sync + 'static,
+        S: Future<Output = ()> + Send + 'static,
     {
         for listener in listeners {
             let accepting = accept(listener, seats.clone(), self.node.clone(), name, serve.clone());
@@ -237,12 +234,12 @@ enum Whose {
 }
 
 type DnsSockets = (dns::Proxy, Vec<UdpSocket>, Vec<TcpListener>);
-type Serving = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Accepts until the pod drains, and then whoever already waits.
-async fn accept<F>(listener: TcpListener, seats: Seats, node: Arc<Node>, name: &'static str, serve: F)
+async fn accept<F, S>(listener: TcpListener, seats: Seats, node: Arc<Node>, name: &'static str, serve: F)
 where
-    F: Fn(TcpStream, SocketAddr, Arc<Seat>, Arc<Node>) -> Serving + Send + Sync + 'static,
+    F: Fn(TcpStream, SocketAddr, Arc<Seat>, Arc<Node>) -> S + Send + Sync + 'static,
+    S: Future<Output = ()> + Send + 'static,
 {
     let pod = seats.pod();
     let _token = pod.work.token();

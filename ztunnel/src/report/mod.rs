@@ -24,9 +24,13 @@ mod traffic;
 
 pub use node::{DnsLabels, DnsMetrics, NodeMetrics};
 
-/// Where connections are told of. Cloning it is cheap.
+/// Where connections are told of. Cloning it is cheap, and all that an open one keeps of it.
 #[derive(Clone, Debug, Default)]
-pub struct Reporter {
+pub struct Reporter(Arc<Counts>);
+
+/// What is counted there.
+#[derive(Debug, Default)]
+struct Counts {
     traffic: traffic::Traffic,
     resolved: node::Capped<labels::Resolved, Counter>,
     /// By reporter and by who could have done better.
@@ -41,58 +45,58 @@ pub struct Reporter {
 pub struct Open {
     reporter: Reporter,
     live: Arc<traffic::Live>,
-    since: Instant,
-    told: bool,
+    /// None once its end was told.
+    since: Option<Instant>,
 }
 
 impl Reporter {
     /// A reporter whose counts are in `registry`.
     pub fn new(registry: &mut Registry) -> Self {
-        let reporter = Self::default();
-        registry.register_collector(Box::new(reporter.traffic.clone()));
+        let counts = Counts::default();
+        registry.register_collector(Box::new(counts.traffic.clone()));
         registry.register(
             "istio_on_demand_dns",
             "The total number of names that were resolved for a connection",
-            reporter.resolved.family.clone(),
+            counts.resolved.family.clone(),
         );
         registry.register(
             "istio_tcp_connection_faults",
             "The total number of TCP connections that failed, by who could have done better",
-            reporter.faults.clone(),
+            counts.faults.clone(),
         );
         // A connection whose peer could not be told from the lists is none here: the second stays at 0.
         let unwatched = Family::<[(&'static str, &'static str); 1], Counter>::default();
         for direction in [Direction::Outbound, Direction::Inbound] {
             let of = [("reporter", labels::reporter_label(direction))];
-            drop(reporter.revoked.get_or_create(&of));
+            drop(counts.revoked.get_or_create(&of));
             drop(unwatched.get_or_create(&of));
         }
         registry.register(
             "istio_crl_policy_rejections",
             "The total number of connections that were refused or closed for a revoked certificate",
-            reporter.revoked.clone(),
+            counts.revoked.clone(),
         );
         registry.register(
             "istio_crl_untracked_connections",
             "The total number of connections that revocation lists cannot close",
             unwatched,
         );
-        reporter
+        Self(Arc::new(counts))
     }
 
     fn blame(&self, connection: &Connection, row: &table::Row) {
         let reporter = labels::reporter_label(connection.direction);
         if row.flag == table::Flag::Revoked {
-            self.revoked.get_or_create(&[("reporter", reporter)]).inc();
+            self.0.revoked.get_or_create(&[("reporter", reporter)]).inc();
         }
         if row.error.is_some() {
-            self.faults.get_or_create(&[("reporter", reporter), ("fault", row.fault.label())]).inc();
+            self.0.faults.get_or_create(&[("reporter", reporter), ("fault", row.fault.label())]).inc();
         }
     }
 
     /// A name of an endpoint was resolved for a connection of `source`.
     pub fn resolved(&self, source: &Workload, hostname: &str) {
-        self.resolved.with(&labels::Resolved::of(source, hostname), Counter::inc);
+        self.0.resolved.with(&labels::Resolved::of(source, hostname), Counter::inc);
     }
 
     /// A connection is open.
@@ -103,21 +107,21 @@ impl Reporter {
     /// A connection is open whose bytes are counted already: the other end of one that is told of too.
     pub fn opened_with(&self, connection: Connection, meter: Arc<Meter>) -> Open {
         access::opened(&connection);
-        let live = self.traffic.open(connection, meter);
-        Open { reporter: self.clone(), live, since: Instant::now(), told: false }
+        let live = self.0.traffic.open(connection, meter);
+        Open { reporter: self.clone(), live, since: Some(Instant::now()) }
     }
 
     /// A connection that never was open.
     pub fn failed(&self, connection: &Connection, end: &End) {
         let row = table::Row::of(end);
         self.blame(connection, &row);
-        self.traffic.fail(connection, row.flag, row.told == table::Told::Complete);
+        self.0.traffic.fail(connection, row.flag, row.told == table::Told::Complete);
         access::ended(connection, &row, access::Moved::default(), std::time::Duration::ZERO);
     }
 
     /// Calls `see` with every connection that is open, in the order in which they were opened.
     pub fn connections(&self, mut see: impl FnMut(&Connection, &Meter)) {
-        for live in self.traffic.connections() {
+        for live in self.0.traffic.connections() {
             see(&live.connection, &live.meter);
         }
     }
@@ -139,21 +143,20 @@ impl Open {
         self.tell(&table::Row::of(end));
     }
 
+    /// Tells of it, the first time that it is asked to.
     fn tell(&mut self, row: &table::Row) {
-        self.told = true;
+        let Some(since) = self.since.take() else { return };
         self.reporter.blame(&self.live.connection, row);
-        self.reporter.traffic.close(&self.live, row.error.is_some().then_some(row.flag));
+        self.reporter.0.traffic.close(&self.live, row.error.is_some().then_some(row.flag));
         let meter = &self.live.meter;
         let moved = access::Moved { requests: meter.sent.load(Relaxed), responses: meter.received.load(Relaxed) };
-        access::ended(&self.live.connection, row, moved, self.since.elapsed());
+        access::ended(&self.live.connection, row, moved, since.elapsed());
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if !self.told {
-            self.tell(&table::Row::lost());
-        }
+        self.tell(&table::Row::lost());
     }
 }
 

@@ -113,7 +113,7 @@ async fn a_connection_that_nobody_finished_is_told_all_the_same() {
 
 fn scrape(reporter: &Reporter) -> Vec<String> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(reporter.traffic.clone()));
+    registry.register_collector(Box::new(reporter.0.traffic.clone()));
     Exposition::new(registry).prometheus_text().lines().map(str::to_owned).collect()
 }
 

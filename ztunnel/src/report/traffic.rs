@@ -6,6 +6,7 @@ use super::{
     table::Flag,
 };
 use crate::connection::{Connection, Direction};
+use crate::live::let_go;
 use hbone::relay::Meter;
 use prometheus_client::{
     collector::Collector,
@@ -91,7 +92,10 @@ impl Traffic {
 
     /// It ended.
     pub(super) fn close(&self, live: &Live, failed: Option<Flag>) {
-        lock(self.shard(live.number)).remove(&live.number);
+        let mut shard = lock(self.shard(live.number));
+        shard.remove(&live.number);
+        let_go(&mut shard);
+        drop(shard);
         live.count();
         live.series.closed.fetch_add(1, Relaxed);
         if let Some(flag) = failed {

@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 #[derive(Debug, Default)]
 struct Pieces {
     first: Bytes,
-    rest: VecDeque<Bytes>,
+    /// Nothing but a null for most streams, most of the time.
+    #[expect(clippy::box_collection, reason = "a queue in a stream is two dozen bytes, and there are many of either")]
+    rest: Option<Box<VecDeque<Bytes>>>,
     bytes: usize,
 }
 
@@ -31,7 +33,7 @@ impl Pieces {
         self.bytes += piece.len();
         match self.first.is_empty() {
             true => self.first = piece,
-            false => self.rest.push_back(piece),
+            false => self.rest.get_or_insert_default().push_back(piece),
         }
     }
 
@@ -62,14 +64,15 @@ impl Pieces {
         self.bytes += piece.len();
         let second = std::mem::replace(&mut self.first, piece);
         if !second.is_empty() {
-            self.rest.push_front(second);
+            self.rest.get_or_insert_default().push_front(second);
         }
     }
 
     fn next(&mut self) -> Bytes {
-        let next = self.rest.pop_front().unwrap_or_default();
-        if self.rest.is_empty() && self.rest.capacity() > ROOM_KEPT {
-            self.rest = VecDeque::new();
+        let Some(rest) = &mut self.rest else { return Bytes::new() };
+        let next = rest.pop_front().unwrap_or_default();
+        if rest.is_empty() && rest.capacity() > ROOM_KEPT {
+            self.rest = None;
         }
         next
     }
@@ -218,6 +221,6 @@ mod tests {
         (0..1000).for_each(|_| pieces.push(Bytes::from_static(b"x")));
         assert_eq!(pieces.pop_most(5).map(|piece| piece.len()), Some(1));
         while pieces.pop().is_some() {}
-        assert!(pieces.rest.capacity() <= ROOM_KEPT);
+        assert!(pieces.rest.is_none_or(|rest| rest.capacity() <= ROOM_KEPT));
     }
 }

@@ -169,6 +169,6 @@ mod tests {
     /// Ten thousand idle tunnels are twenty thousand of these, one at each end.
     #[test]
     fn an_idle_stream_is_small() {
-        assert!(size_of::<Stream>() <= 320, "{}", size_of::<Stream>());
+        assert!(size_of::<Stream>() <= 232, "{}", size_of::<Stream>());
     }
 }

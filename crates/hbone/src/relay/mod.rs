@@ -9,17 +9,16 @@ pub use wire::{Tcp, Wire};
 
 use bytes::Bytes;
 use std::{
-    future::poll_fn,
+    borrow::Borrow,
     io,
-    pin::pin,
+    pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
-use tokio_util::sync::CancellationToken;
 
 /// Reads are small at first, so that the many connections that only say a few words stay cheap,
 /// and grow with what a direction has already moved.
-const READ_BYTES: [(u64, usize); 3] = [(0, 1 << 10), (128 << 10, 16 << 10), (10 << 20, 256 << 10)];
+const READ_BYTES: [(u32, usize); 3] = [(0, 1 << 10), (128 << 10, 16 << 10), (10 << 20, 256 << 10)];
 /// What one direction moves before others get their turn: four of the largest reads…
 const TURN_BYTES: usize = 1 << 20;
 /// …or this many small ones.
@@ -62,51 +61,77 @@ pub enum RelayEnd {
     Cancelled,
 }
 
-/// Moves bytes until both directions have ended, one side breaks off, or `cancel` is.
+/// Moves bytes until both directions have ended, one side breaks off, or `cancel` is ready.
 ///
 /// Dropping the future drops both ends; a tunnel is reset by that, a TCP connection closed.
-#[expect(
-    clippy::manual_async_fn,
-    reason = "an `async fn` keeps each end twice: as an argument, and as what it is moved to"
-)]
-pub fn relay<D: Wire, U: Wire>(
-    mut downstream: D,
-    mut upstream: U,
-    meter: &Meter,
-    cancel: &CancellationToken,
-) -> impl Future<Output = RelayEnd> + Send {
-    async move {
-        let mut cancelled = pin!(cancel.cancelled());
-        let (mut sending, mut receiving) = (Direction::default(), Direction::default());
-        let mut first = None;
-        let end = poll_fn(|cx| {
-            if cancelled.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(RelayEnd::Cancelled);
-            }
-            let sent = sending.poll(cx, &mut downstream, &mut upstream, &meter.sent);
-            if let Poll::Ready(Err(broken)) = sent {
-                return Poll::Ready(broken.named(Side::Downstream, Side::Upstream));
-            }
-            let received = receiving.poll(cx, &mut upstream, &mut downstream, &meter.received);
-            if let Poll::Ready(Err(broken)) = received {
-                return Poll::Ready(broken.named(Side::Upstream, Side::Downstream));
-            }
-            if sending.ended && !receiving.ended {
-                first.get_or_insert(Side::Downstream);
-            } else if receiving.ended {
-                first.get_or_insert(Side::Upstream);
-            }
-            match (sent, received, first) {
-                (Poll::Ready(_), Poll::Ready(_), Some(first)) => Poll::Ready(RelayEnd::Closed { first }),
-                _ => Poll::Pending,
-            }
-        })
-        .await;
+pub fn relay<D, U, M, C>(downstream: D, upstream: U, meter: M, cancel: C) -> Relay<D, U, M, C> {
+    let (sending, receiving) = Default::default();
+    Relay { downstream, upstream, meter, cancel, sending, receiving, first: None }
+}
+
+/// What [`relay`] makes. It is no `async` block: ten thousand idle connections are ten thousand of these,
+/// and a block would keep a reference to each of its variables beside them.
+#[must_use = "no byte moves unless it is polled"]
+pub struct Relay<D, U, M, C> {
+    downstream: D,
+    upstream: U,
+    meter: M,
+    cancel: C,
+    sending: Direction,
+    receiving: Direction,
+    /// Who ended first.
+    first: Option<Side>,
+}
+
+impl<D, U, M, C> Future for Relay<D, U, M, C>
+where
+    D: Wire,
+    U: Wire,
+    M: Borrow<Meter> + Unpin,
+    C: Future<Output = ()> + Unpin,
+{
+    type Output = RelayEnd;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<RelayEnd> {
+        let relay = self.get_mut();
+        let end = ready!(relay.poll_both(cx));
         if !matches!(end, RelayEnd::Closed { .. }) {
-            downstream.reset();
-            upstream.reset();
+            relay.downstream.reset();
+            relay.upstream.reset();
         }
-        end
+        Poll::Ready(end)
+    }
+}
+
+impl<D, U, M, C> Relay<D, U, M, C>
+where
+    D: Wire,
+    U: Wire,
+    M: Borrow<Meter>,
+    C: Future<Output = ()> + Unpin,
+{
+    fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
+        if Pin::new(&mut self.cancel).poll(cx).is_ready() {
+            return Poll::Ready(RelayEnd::Cancelled);
+        }
+        let (downstream, upstream, meter) = (&mut self.downstream, &mut self.upstream, self.meter.borrow());
+        let sent = self.sending.poll(cx, downstream, upstream, &meter.sent);
+        if let Poll::Ready(Err(broken)) = sent {
+            return Poll::Ready(broken.named(Side::Downstream, Side::Upstream));
+        }
+        let received = self.receiving.poll(cx, upstream, downstream, &meter.received);
+        if let Poll::Ready(Err(broken)) = received {
+            return Poll::Ready(broken.named(Side::Upstream, Side::Downstream));
+        }
+        if self.sending.ended && !self.receiving.ended {
+            self.first.get_or_insert(Side::Downstream);
+        } else if self.receiving.ended {
+            self.first.get_or_insert(Side::Upstream);
+        }
+        match (sent, received, self.first) {
+            (Poll::Ready(_), Poll::Ready(_), Some(first)) => Poll::Ready(RelayEnd::Closed { first }),
+            _ => Poll::Pending,
+        }
     }
 }
 
@@ -115,7 +140,8 @@ pub fn relay<D: Wire, U: Wire>(
 struct Direction {
     /// Taken from the source, not yet given to the sink.
     underway: Bytes,
-    moved: u64,
+    /// Up to the last size of a read; what comes after that makes no difference.
+    moved: u32,
     /// The source said that nothing more comes.
     ended: bool,
     /// And the sink has been told.
@@ -151,7 +177,7 @@ impl Direction {
             while !self.underway.is_empty() {
                 match sink.poll_give(cx, &mut self.underway) {
                     Poll::Ready(Ok(given)) => {
-                        self.moved += given as u64;
+                        self.moved = self.moved.saturating_add(u32::try_from(given).unwrap_or(u32::MAX));
                         bytes += given;
                         count.fetch_add(given as u64, Ordering::Relaxed);
                         source.delivered(given);
@@ -203,6 +229,6 @@ fn stalled(source: &mut impl Wire, cx: &mut Context<'_>) -> Poll<Result<(), Brok
     source.poll_stall(cx).map(|error| Err(Broken::Source(error)))
 }
 
-fn read_bytes(moved: u64) -> usize {
+fn read_bytes(moved: u32) -> usize {
     READ_BYTES.iter().rev().find(|(from, _)| moved >= *from).map_or(READ_BYTES[0].1, |(_, bytes)| *bytes)
 }

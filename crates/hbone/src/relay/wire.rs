@@ -64,33 +64,6 @@ impl Wire for Tunnel {
     }
 }
 
-/// An end that is moved about at the cost of a pointer.
-impl<W: Wire> Wire for Box<W> {
-    fn poll_take(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<Option<Bytes>>> {
-        W::poll_take(self, cx, size)
-    }
-
-    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        W::poll_stall(self, cx)
-    }
-
-    fn delivered(&mut self, bytes: usize) {
-        W::delivered(self, bytes);
-    }
-
-    fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<usize>> {
-        W::poll_give(self, cx, bytes)
-    }
-
-    fn finish(&mut self) -> io::Result<()> {
-        W::finish(self)
-    }
-
-    fn reset(&mut self) {
-        W::reset(self);
-    }
-}
-
 /// A TCP connection as an end of a relay.
 pub struct Tcp {
     stream: Arc<TcpStream>,

@@ -16,7 +16,7 @@ use hbone::{
     relay::{Meter, RelayEnd, Tcp, Wire, relay},
     stream::Tunnel,
 };
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
     net::{TcpListener, TcpStream},
@@ -129,7 +129,7 @@ pub struct Relaying {
 pub fn relaying(downstream: impl Wire + 'static, upstream: impl Wire + 'static) -> Relaying {
     let (meter, cancel) = (Arc::new(Meter::default()), CancellationToken::new());
     let (counted, cancelled) = (meter.clone(), cancel.clone());
-    let end = tokio::spawn(async move { relay(downstream, upstream, &counted, &cancelled).await });
+    let end = tokio::spawn(async move { relay(downstream, upstream, counted, pin!(cancelled.cancelled())).await });
     Relaying { meter, cancel, end }
 }
 
