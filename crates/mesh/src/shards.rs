@@ -144,14 +144,13 @@ impl<K: Hash + Ord + Clone, V: Clone> Shards<K, V> {
     where
         V: Default,
     {
-        let hash = hash_of(key);
         if self.get(key).is_none() {
             let mut value = V::default();
             change(&mut value);
             if !vacant(&value) {
                 self.insert(key.clone(), value);
             }
-        } else if let Some(value) = value_mut(&mut self.root, key, hash) {
+        } else if let Some(value) = value_mut(&mut self.root, key) {
             // In place: a copy of it would be a second owner of all that is in it.
             change(value);
             if vacant(value) {
@@ -222,13 +221,19 @@ fn leaf<K, V>(mut node: &Node<K, V>, hash: u64) -> &[Entry<K, V>] {
     }
 }
 
-fn value_mut<'a, K: Ord + Clone, V: Clone>(node: &'a mut Arc<Node<K, V>>, key: &K, hash: u64) -> Option<&'a mut V> {
-    let mut node = Arc::make_mut(node);
+/// Where a key is in a leaf, or would be.
+fn place<K: Borrow<Q>, V, Q: Ord + ?Sized>(entries: &[Entry<K, V>], hash: u64, key: &Q) -> Result<usize, usize> {
+    entries.binary_search_by(|there| there.hash.cmp(&hash).then_with(|| there.key.borrow().cmp(key)))
+}
+
+/// The value of a key, on a path that nobody shares. Without the key the path is copied for nothing.
+fn value_mut<'a, K: Hash + Ord + Clone, V: Clone>(node: &'a mut Arc<Node<K, V>>, key: &K) -> Option<&'a mut V> {
+    let (mut node, hash) = (Arc::make_mut(node), hash_of(key));
     let mut depth = 0;
     loop {
         match node {
             Node::Leaf(entries) => {
-                let at = entries.binary_search_by(|there| (there.hash, &there.key).cmp(&(hash, key))).ok()?;
+                let at = place(entries, hash, key).ok()?;
                 return Some(&mut entries[at].value);
             }
             Node::Branch(children) => node = Arc::make_mut(children[slot(hash, depth)].as_mut()?),
@@ -243,18 +248,16 @@ fn insert<K: Hash + Ord + Clone, V: Clone>(node: &mut Node<K, V>, entry: Entry<K
             let child = children[slot(entry.hash, depth)].get_or_insert_with(|| Arc::new(Node::Leaf(Vec::new())));
             insert(Arc::make_mut(child), entry, depth + 1)
         }
-        Node::Leaf(entries) => {
-            match entries.binary_search_by(|there| (there.hash, &there.key).cmp(&(entry.hash, &entry.key))) {
-                Ok(at) => Some(std::mem::replace(&mut entries[at].value, entry.value)),
-                Err(at) => {
-                    entries.insert(at, entry);
-                    if entries.len() > LEAF_MAX && depth < DEPTH_MAX {
-                        *node = split(std::mem::take(entries), depth);
-                    }
-                    None
+        Node::Leaf(entries) => match place(entries, entry.hash, &entry.key) {
+            Ok(at) => Some(std::mem::replace(&mut entries[at].value, entry.value)),
+            Err(at) => {
+                entries.insert(at, entry);
+                if entries.len() > LEAF_MAX && depth < DEPTH_MAX {
+                    *node = split(std::mem::take(entries), depth);
                 }
+                None
             }
-        }
+        },
     }
 }
 
@@ -276,10 +279,7 @@ where
     Q: Ord + ?Sized,
 {
     match node {
-        Node::Leaf(entries) => {
-            let at = entries.binary_search_by(|there| there.hash.cmp(&hash).then_with(|| there.key.borrow().cmp(key)));
-            at.ok().map(|at| entries.remove(at).value)
-        }
+        Node::Leaf(entries) => place(entries, hash, key).ok().map(|at| entries.remove(at).value),
         Node::Branch(children) => {
             let child = &mut children[slot(hash, depth)];
             let removed = remove(Arc::make_mut(child.as_mut()?), key, hash, depth + 1);

@@ -143,7 +143,7 @@ impl Open {
         self.tell(&table::Row::of(end));
     }
 
-    /// Tells of it, the first time that it is asked to.
+    /// Tells of it; only the first end counts.
     fn tell(&mut self, row: &table::Row) {
         let Some(since) = self.since.take() else { return };
         self.reporter.blame(&self.live.connection, row);
@@ -156,7 +156,9 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.tell(&table::Row::lost());
+        if self.since.is_some() {
+            self.tell(&table::Row::lost());
+        }
     }
 }
 
