@@ -70,6 +70,13 @@ fn is_empty<T>(all: &Claims<T>) -> bool {
     all.is_empty()
 }
 
+/// The claims with another one, in place of those that it `replaces` and behind those that come `before`.
+fn with<T>(all: &Claims<T>, another: &Arc<T>, replaces: impl Fn(&T) -> bool, before: impl Fn(&T) -> bool) -> Claims<T> {
+    let mut others: Vec<_> = all.iter().filter(|other| !replaces(other)).collect();
+    others.insert(others.partition_point(|other| before(other)), another);
+    others.into_iter().cloned().collect()
+}
+
 fn without(workload: &Workload) -> impl FnOnce(&mut Claims<Workload>) {
     |all| *all = all.iter().filter(|other| other.uid != workload.uid).cloned().collect()
 }
@@ -89,9 +96,7 @@ fn rank(workload: &Workload) -> (bool, bool, &str) {
 }
 
 fn ranked(all: &Claims<Workload>, workload: &Arc<Workload>) -> Claims<Workload> {
-    let mut others: Vec<_> = all.iter().filter(|other| other.uid != workload.uid).collect();
-    others.insert(others.partition_point(|other| rank(other) < rank(workload)), workload);
-    others.into_iter().cloned().collect()
+    with(all, workload, |other| other.uid == workload.uid, |other| rank(other) < rank(workload))
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -190,9 +195,7 @@ fn length(range: &IpNet) -> (bool, u8) {
 
 fn sorted(all: &Claims<Service>, service: &Arc<Service>) -> Claims<Service> {
     let order = |service: &Service| (service.namespace.clone(), service.hostname.clone());
-    let mut others: Vec<_> = all.iter().filter(|other| order(other) != order(service)).collect();
-    others.insert(others.partition_point(|other| order(other) < order(service)), service);
-    others.into_iter().cloned().collect()
+    with(all, service, |other| order(other) == order(service), |other| order(other) < order(service))
 }
 
 /// Of those that are visible from a namespace: its own, then the canonical one, then the first.
