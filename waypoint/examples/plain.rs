@@ -115,6 +115,7 @@ fn waypoint(control: &tokio::runtime::Handle) -> anyhow::Result<Arc<Waypoint>> {
         certificates,
         rules: Preparations::new(own.namespace(), &own.gateway, true, keys),
         clusters: Clusters::default(),
+        clients: Arc::default(),
         live: Live::default(),
         reporter: Reporter::new(&mut Registry::default(), Some((log, Format::default()))),
         limiter: Limiter::new(Arc::new(Siblings::by(asker.clone())), own.identity, Arc::new(asker.clone())),

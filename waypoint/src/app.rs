@@ -90,6 +90,7 @@ async fn start(process: Process) -> anyhow::Result<Workers> {
         limiter: Limiter::new(Arc::new(Siblings::by(asker.clone())), own.identity.clone(), Arc::new(asker.clone())),
         tracer: Tracer::new(traced(&config), Arc::new(asker.clone()), control.clone()),
         clusters: Clusters::default(),
+        clients: Arc::default(),
         live: Live::default(),
         reporter,
         draining: draining(&process),

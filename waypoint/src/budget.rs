@@ -1,7 +1,8 @@
 //! How much may be under way at a time: connections, waiting requests, requests, further tries.
 //!
 //! Counters with a permit that gives its place back when it is dropped. Nothing here waits: who
-//! finds no place is refused at once, and the caller answers 503 with the flag `UO`.
+//! finds no place is refused at once, and the caller answers 503 with the flag `UO`. Only for a
+//! connection a request may wait; it is told when one comes free ([`Breakers::freed`]).
 //!
 //! All counters are atomic and shared by the cores. A place is taken with one compare-and-swap, so
 //! that a limit is never exceeded, whatever the number of cores.
@@ -11,11 +12,14 @@ use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering::Relaxed},
 };
+use tokio::sync::Notify;
 
 /// So many places, each held by a [`Permit`].
 #[derive(Clone, Debug, Default)]
 pub struct Gate {
     taken: Arc<AtomicU32>,
+    /// Told of every place that comes free, where somebody may wait for it.
+    freed: Option<Arc<Notify>>,
 }
 
 /// A place in a [`Gate`]; dropping it gives the place back.
@@ -23,14 +27,19 @@ pub struct Gate {
 #[must_use = "a permit that is dropped at once lets everybody in"]
 pub struct Permit {
     taken: Arc<AtomicU32>,
+    freed: Option<Arc<Notify>>,
 }
 
 impl Gate {
+    fn telling(freed: &Arc<Notify>) -> Self {
+        Self { freed: Some(freed.clone()), ..Self::default() }
+    }
+
     /// Takes a place if fewer than `most` are taken.
     pub fn enter(&self, most: u32) -> Option<Permit> {
         let next = |taken: u32| (taken < most).then_some(taken + 1);
         self.taken.fetch_update(Relaxed, Relaxed, next).ok()?;
-        Some(Permit { taken: self.taken.clone() })
+        Some(Permit { taken: self.taken.clone(), freed: self.freed.clone() })
     }
 
     /// How many places are taken.
@@ -42,6 +51,9 @@ impl Gate {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.taken.fetch_sub(1, Relaxed);
+        if let Some(freed) = &self.freed {
+            freed.notify_one();
+        }
     }
 }
 
@@ -103,16 +115,26 @@ impl Retries {
 }
 
 /// What is under way to one destination. Cloning shares it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Breakers {
     /// Connections.
     pub connections: Gate,
+    /// Told when a place for a connection came free, or a connection (or a stream of one) for another request.
+    pub freed: Arc<Notify>,
     /// Requests that wait for a connection.
     pub pending: Gate,
     /// Requests in flight.
     pub requests: Gate,
     /// Further tries in flight.
     pub retries: Gate,
+}
+
+impl Default for Breakers {
+    fn default() -> Self {
+        let freed = Arc::new(Notify::new());
+        let (pending, requests, retries) = Default::default();
+        Self { connections: Gate::telling(&freed), freed, pending, requests, retries }
+    }
 }
 
 impl Breakers {

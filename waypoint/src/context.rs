@@ -23,6 +23,7 @@ use crate::target::Target;
 use crate::trace::Tracer;
 use crate::upstream::Upstream;
 use crate::upstream::cluster::{Clusters, Place};
+use crate::upstream::http::AllClients;
 use crate::view::CurrentView;
 
 /// What all cores share.
@@ -37,6 +38,8 @@ pub struct Waypoint {
     pub rules: Preparations,
     /// Destinations.
     pub clusters: Clusters,
+    /// HTTP connections to them, of all cores.
+    pub clients: Arc<AllClients>,
     /// Open TCP connections.
     pub live: Live,
     /// Where requests are told of.
@@ -91,7 +94,7 @@ pub struct Core {
 impl Core {
     /// A core without connections.
     pub fn new(waypoint: Arc<Waypoint>) -> Self {
-        let upstream = Upstream::new(&waypoint.settings, waypoint.certificates.clone());
+        let upstream = Upstream::new(&waypoint.settings, waypoint.certificates.clone(), waypoint.clients.clone());
         Self { waypoint, upstream, mirrors: Arc::new(Semaphore::new(MIRRORS_MAX)) }
     }
 }

@@ -15,7 +15,6 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use foldhash::fast::RandomState;
 use mesh::route::traffic::Traffic;
 use mesh::{ServiceKey, Str, View, Workload};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::hosts::{self, Asked, Host, Load};
@@ -55,8 +54,6 @@ pub struct Cluster {
     pub name: Str,
     /// What is under way.
     pub breakers: Breakers,
-    /// Told when a connection or a place came free.
-    pub freed: Notify,
     /// How many requests went out, for taking turns.
     pub turn: AtomicUsize,
     /// How many endpoints are out.
@@ -187,7 +184,6 @@ impl Cluster {
             name: key.to_string().into(),
             key,
             breakers: Breakers::default(),
-            freed: Notify::new(),
             turn: AtomicUsize::new(0),
             ejected: AtomicUsize::new(0),
             now: ArcSwapOption::empty(),

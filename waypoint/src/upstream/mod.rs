@@ -21,6 +21,7 @@ pub mod origination;
 pub mod proxy_protocol;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use hbone::pool::Pool;
 use mesh::Identity;
@@ -28,15 +29,17 @@ use pki::cache::CertificateCache;
 
 use crate::config::Settings;
 use connect::TunnelDial;
-use http::Clients;
+use http::{AllClients, Clients};
 use names::Names;
 
-/// What one core has to reach endpoints with. Connections never cross cores.
+/// What one core has to reach endpoints with. Connections cross cores only where a limit on them is reached.
 pub struct Upstream {
     /// Tunnels.
     pub tunnels: Pool<TunnelDial>,
     /// HTTP connections.
-    pub clients: Clients,
+    pub clients: Arc<Clients>,
+    /// Those of all cores.
+    pub everyone: Arc<AllClients>,
     /// Addresses of names.
     pub names: Names,
     /// Who we are, to whomever we call.
@@ -47,10 +50,11 @@ pub struct Upstream {
 
 impl Upstream {
     /// Without any connection yet.
-    pub fn new(settings: &Settings, certificates: CertificateCache) -> Self {
+    pub fn new(settings: &Settings, certificates: CertificateCache, everyone: Arc<AllClients>) -> Self {
         Self {
             tunnels: Pool::new(TunnelDial { certificates }, settings.tunnels.clone()),
-            clients: Clients::default(),
+            clients: everyone.add(),
+            everyone,
             names: Names::default(),
             own: settings.own.identity.clone(),
             own_ip: settings.own.ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),

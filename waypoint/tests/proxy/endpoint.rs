@@ -13,25 +13,42 @@ use hbone::limits::Limits;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use mesh::route::traffic::HttpVersion;
 use pki::WorkloadCertificate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// How often an endpoint was asked.
-#[derive(Clone, Default)]
-pub(crate) struct Hits(Arc<AtomicUsize>);
+/// How often an endpoint was asked, and for how many of those that it holds back it was told to answer.
+#[derive(Clone)]
+pub(crate) struct Hits(Arc<(AtomicUsize, Semaphore)>);
+
+impl Default for Hits {
+    fn default() -> Self {
+        Self(Arc::new((AtomicUsize::new(0), Semaphore::new(0))))
+    }
+}
 
 impl Hits {
     pub(crate) fn count(&self) -> usize {
-        self.0.load(SeqCst)
+        self.0.0.load(SeqCst)
     }
 
     pub(crate) fn hit(&self) -> usize {
-        self.0.fetch_add(1, SeqCst)
+        self.0.0.fetch_add(1, SeqCst)
+    }
+
+    /// Lets one answer to `/held` go.
+    pub(crate) fn let_go(&self) {
+        self.0.1.add_permits(1);
+    }
+
+    async fn held(&self) {
+        self.0.1.acquire().await.unwrap().forget();
     }
 }
 
@@ -41,8 +58,13 @@ async fn bind(address: &str) -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// Says method, target, headers and body; `/slow` never answers.
+/// Says method, target, headers and body; `/slow` never answers, `/held` when it is let go.
 pub(crate) async fn echo(address: &str) -> (u16, Hits) {
+    speaking(HttpVersion::Http1, address).await
+}
+
+/// As [`echo`], in this version of HTTP.
+pub(crate) async fn speaking(version: HttpVersion, address: &str) -> (u16, Hits) {
     let (listener, address) = bind(address).await;
     let hits = Hits::default();
     let seen = hits.clone();
@@ -52,10 +74,15 @@ pub(crate) async fn echo(address: &str) -> (u16, Hits) {
             let hits = seen.clone();
             let service = service_fn(move |request: Request<Incoming>| {
                 hits.hit();
-                async move { Ok::<_, Infallible>(answer(request).await) }
+                let hits = hits.clone();
+                async move { Ok::<_, Infallible>(answer(request, &hits).await) }
             });
             task::spawn("endpoint connection", async move {
-                let _end = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let io = TokioIo::new(stream);
+                let _end = match version {
+                    HttpVersion::Http1 => http1::Builder::new().serve_connection(io, service).await,
+                    HttpVersion::Http2 => http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await,
+                };
             })
             .detach();
         }
@@ -64,9 +91,11 @@ pub(crate) async fn echo(address: &str) -> (u16, Hits) {
     (address.port(), hits)
 }
 
-async fn answer(request: Request<Incoming>) -> Response<Full<Bytes>> {
-    if request.uri().path() == "/slow" {
-        std::future::pending::<()>().await;
+async fn answer(request: Request<Incoming>, hits: &Hits) -> Response<Full<Bytes>> {
+    match request.uri().path() {
+        "/slow" => std::future::pending().await,
+        "/held" => hits.held().await,
+        _ => {}
     }
     let (parts, body) = request.into_parts();
     let mut text = format!("{} {}\n", parts.method, parts.uri);
@@ -77,12 +106,12 @@ async fn answer(request: Request<Incoming>) -> Response<Full<Bytes>> {
     let body = body.collect().await.unwrap().to_bytes();
     text.push_str(&format!("{} bytes", body.len()));
     let status = parts.headers.get("x-answer").map_or(200, |status| status.to_str().unwrap().parse().unwrap());
-    Response::builder()
-        .status(status)
-        .header("connection", "x-hop")
-        .header("x-hop", "1")
-        .body(Full::from(text))
-        .unwrap()
+    let answer = Response::builder().status(status);
+    let answer = match parts.version {
+        http::Version::HTTP_2 => answer,
+        _ => answer.header("connection", "x-hop").header("x-hop", "1"),
+    };
+    answer.body(Full::from(text)).unwrap()
 }
 
 /// Takes tunnels at an address of its own, as the node of a pod in the mesh does, and answers every

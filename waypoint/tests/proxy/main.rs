@@ -5,6 +5,7 @@
 mod cases;
 mod endpoint;
 mod form;
+mod places;
 mod stalled;
 mod switch;
 mod world;

@@ -26,7 +26,7 @@ async fn stalled_readers_do_not_stop_another_caller() {
     let little = Limits { stream_window_bytes: 65_535, connection_window_bytes: 65_535, ..Limits::default() };
     let mut stalled = Vec::new();
     for _ in 0..STALLED {
-        let mut tunnel = world.tunnel_within("10.1.0.1:80", &little).await.unwrap();
+        let mut tunnel = world.tunnel_within(0, "10.1.0.1:80", &little).await.unwrap();
         tunnel.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n").await.unwrap();
         let mut begun = [0; 12];
         timeout(Duration::from_secs(20), tunnel.read_exact(&mut begun)).await.expect("an answer begins").unwrap();

@@ -42,8 +42,7 @@ pub(crate) struct World {
     pub(crate) ca: Arc<FakeCa>,
     pub(crate) waypoint: Arc<Waypoint>,
     pub(crate) process: Process,
-    address: SocketAddr,
-    _core: Arc<Core>,
+    cores: Vec<(SocketAddr, Arc<Core>)>,
 }
 
 /// The waypoint itself, in every mesh here.
@@ -90,6 +89,7 @@ impl World {
             certificates,
             rules: Preparations::new(own.namespace(), &own.gateway, false, keys),
             clusters: Clusters::default(),
+            clients: Arc::default(),
             live: Live::default(),
             reporter: Reporter::new(&mut Registry::default(), None),
             limiter: Limiter::new(Arc::new(Siblings::by(asker.clone())), own.identity, Arc::new(asker.clone())),
@@ -99,15 +99,25 @@ impl World {
             settings,
         });
         waypoint.view.apply(fixture::changes(&format!("{OWN}{mesh}")));
-        let core = Arc::new(Core::new(waypoint.clone()));
-        asker.bind(&core);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        task::spawn("listener", accept::listen(listener, core.clone())).detach();
+        let core = Self::core(&waypoint).await;
+        asker.bind(&core.1);
         let (watched, changes) = (waypoint.clone(), waypoint.view.changes());
         task::spawn("live", async move { live::watch(watched.live.clone(), || watched.view.now(), changes).await })
             .detach();
-        Self { ca, waypoint, process, address, _core: core }
+        Self { ca, waypoint, process, cores: vec![core] }
+    }
+
+    async fn core(waypoint: &Arc<Waypoint>) -> (SocketAddr, Arc<Core>) {
+        let core = Arc::new(Core::new(waypoint.clone()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        task::spawn("listener", accept::listen(listener, core.clone())).detach();
+        (address, core)
+    }
+
+    /// One core more, whose connections are its own; it has the number that comes next.
+    pub(crate) async fn add_core(&mut self) {
+        self.cores.push(Self::core(&self.waypoint).await);
     }
 
     /// Rules of the waypoint's own Gateway, which say nothing.
@@ -127,14 +137,14 @@ impl World {
 
     /// A tunnel of `client` to what is asked for, or the status that it was refused with.
     pub(crate) async fn tunnel(&self, asked: &str) -> Result<Tunnel, String> {
-        self.tunnel_within(asked, &Limits::default()).await
+        self.tunnel_within(0, asked, &Limits::default()).await
     }
 
-    /// As [`World::tunnel`], of a client with limits of its own.
-    pub(crate) async fn tunnel_within(&self, asked: &str, limits: &Limits) -> Result<Tunnel, String> {
+    /// As [`World::tunnel`], to this core and of a client with limits of its own.
+    pub(crate) async fn tunnel_within(&self, core: usize, asked: &str, limits: &Limits) -> Result<Tunnel, String> {
         let certificate = self.ca.certificate("shop", "client");
         let expected = [self.waypoint.settings.own.identity.clone()];
-        let tcp = TcpStream::connect(self.address).await.unwrap();
+        let tcp = TcpStream::connect(self.cores[core].0).await.unwrap();
         let tls = pki::tls::connect(tcp, pki::tls::client_config(&certificate, &expected)).await.unwrap();
         let (link, drive) = open::begin(tls.0, limits).await.unwrap();
         task::spawn("drive", drive).detach();
@@ -147,7 +157,11 @@ impl World {
 
     /// A connection of HTTP/1 to `web`.
     pub(crate) async fn http1(&self) -> http1::SendRequest<Full<Bytes>> {
-        let tunnel = self.tunnel("10.1.0.1:80").await.unwrap();
+        self.http1_of(0).await
+    }
+
+    async fn http1_of(&self, core: usize) -> http1::SendRequest<Full<Bytes>> {
+        let tunnel = self.tunnel_within(core, "10.1.0.1:80", &Limits::default()).await.unwrap();
         let (sender, connection) = http1::handshake(TokioIo::new(tunnel)).await.unwrap();
         task::spawn("client", connection.with_upgrades()).detach();
         sender
@@ -155,7 +169,12 @@ impl World {
 
     /// One request to `web`, and its answer with the whole body.
     pub(crate) async fn ask(&self, request: Request<Full<Bytes>>) -> Response<Bytes> {
-        let response = self.http1().await.send_request(request).await.unwrap();
+        self.ask_core(0, request).await
+    }
+
+    /// As [`World::ask`], of this core.
+    pub(crate) async fn ask_core(&self, core: usize, request: Request<Full<Bytes>>) -> Response<Bytes> {
+        let response = self.http1_of(core).await.send_request(request).await.unwrap();
         let (parts, body) = response.into_parts();
         Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
     }

@@ -1,4 +1,7 @@
 //! The connections to endpoints that one core keeps: idle ones of HTTP/1, shared ones of HTTP/2.
+//!
+//! A core uses its own ones only, but where a destination may have no more of them: limits count those of
+//! all cores, so that all of them are looked through then.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -11,7 +14,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh::Str;
 use mesh::route::traffic::{HttpVersion, Pool as Settings, ProxyProtocol};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
 use super::Way;
@@ -25,7 +28,7 @@ use crate::upstream::proxy_protocol::Ends;
 
 /// What two requests must have in common to share a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
+pub(super) struct Key {
     cluster: ClusterKey,
     uid: Str,
     place: Place,
@@ -40,6 +43,52 @@ struct Key {
 enum HttpVersionKey {
     One,
     Two,
+}
+
+impl Key {
+    pub(super) fn of(way: &Way<'_>) -> Self {
+        let origination = way.hosts.origination.as_ref();
+        Self {
+            cluster: way.cluster.key.clone(),
+            uid: way.host.uid.clone(),
+            place: way.host.place.clone(),
+            version: match way.version {
+                HttpVersion::Http1 => HttpVersionKey::One,
+                HttpVersion::Http2 => HttpVersionKey::Two,
+            },
+            origination: origination.map(|own| (own.number(), own.name(way.server_name).into())),
+            ends: way.hosts.traffic.proxy_protocol.zip(way.ends),
+        }
+    }
+}
+
+/// The connections of every core.
+#[derive(Default)]
+pub struct AllClients {
+    cores: Mutex<Vec<Arc<Clients>>>,
+}
+
+impl AllClients {
+    /// Those of one core more.
+    pub fn add(&self) -> Arc<Clients> {
+        let clients = Arc::<Clients>::default();
+        lock(&self.cores).push(clients.clone());
+        clients
+    }
+
+    /// What is found first among the connections of this kind.
+    pub(super) fn find<T>(&self, key: &Key, wanted: impl Fn(&Entry) -> Option<T>) -> Option<T> {
+        self.cores().iter().filter_map(|clients| clients.get(key)).find_map(|entry| wanted(&entry))
+    }
+
+    /// Closes a connection of a destination that is without requests, so that another one may be made.
+    pub(super) fn evict_idle(&self, cluster: &ClusterKey) {
+        let _evicted = self.cores().iter().any(|clients| clients.evict_idle(cluster));
+    }
+
+    fn cores(&self) -> Vec<Arc<Clients>> {
+        lock(&self.cores).clone()
+    }
 }
 
 /// The connections of one core.
@@ -72,6 +121,8 @@ pub(super) struct Shared {
     pub(super) used: Mutex<Instant>,
     /// Asks whoever drives the connection whether the peer takes an extended CONNECT.
     pub(super) ask: mpsc::Sender<oneshot::Sender<bool>>,
+    /// Told of each stream that ended.
+    pub(super) freed: Arc<Notify>,
 }
 
 impl Shared {
@@ -125,28 +176,20 @@ impl Life {
 
 impl Clients {
     pub(super) fn entry(&self, way: &Way<'_>) -> Arc<Entry> {
-        let origination = way.hosts.origination.as_ref();
-        let key = Key {
-            cluster: way.cluster.key.clone(),
-            uid: way.host.uid.clone(),
-            place: way.host.place.clone(),
-            version: match way.version {
-                HttpVersion::Http1 => HttpVersionKey::One,
-                HttpVersion::Http2 => HttpVersionKey::Two,
-            },
-            origination: origination.map(|own| (own.number(), own.name(way.server_name).into())),
-            ends: way.hosts.traffic.proxy_protocol.zip(way.ends),
-        };
-        lock(&self.entries).entry(key).or_default().clone()
+        lock(&self.entries).entry(Key::of(way)).or_default().clone()
     }
 
-    /// Closes an idle connection of a destination, so that another one may be made.
-    pub(super) fn evict_idle(&self, cluster: &ClusterKey) {
+    fn get(&self, key: &Key) -> Option<Arc<Entry>> {
+        lock(&self.entries).get(key).cloned()
+    }
+
+    /// Whether there was one to close.
+    fn evict_idle(&self, cluster: &ClusterKey) -> bool {
         let entries: Vec<_> = {
             let entries = lock(&self.entries);
             entries.iter().filter(|(key, _)| key.cluster == *cluster).map(|(_, entry)| entry.clone()).collect()
         };
-        let _closed = entries.iter().find_map(|entry| lock(&entry.idle).pop());
+        entries.iter().any(|entry| entry.evict_idle())
     }
 
     /// Closes what was idle for long, and forgets endpoints without connections.
@@ -202,6 +245,15 @@ impl Entry {
         }
     }
 
+    fn evict_idle(&self) -> bool {
+        if lock(&self.idle).pop().is_some() {
+            return true;
+        }
+        let mut shared = lock(&self.shared);
+        let unused = shared.iter().position(|shared| shared.streams.load(Relaxed) == 0);
+        unused.map(|unused| shared.swap_remove(unused)).is_some()
+    }
+
     /// A place in a connection that has one.
     pub(super) fn stream(&self, settings: &Settings) -> Option<Stream> {
         let most = settings.streams_max.filter(|most| *most > 0).unwrap_or(UPSTREAM_STREAMS_MAX);
@@ -233,6 +285,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         *lock(&self.connection.used) = Instant::now();
         self.connection.streams.fetch_sub(1, Relaxed);
+        self.connection.freed.notify_one();
     }
 }
 

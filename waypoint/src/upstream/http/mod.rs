@@ -1,16 +1,18 @@
-//! HTTP connections to endpoints, used again and again: one set a core.
+//! HTTP connections to endpoints, used again and again: one set a core, and all sets where a limit is reached.
 //!
 //! HTTP/1 connections are idle or carry one request; HTTP/2 connections carry many, and one that is
 //! being made is waited for by all who could share it. A connection is left when it has had its
 //! number of requests, its age or its idle time. Nothing is ever sent twice here: a request that
 //! comes back unsent because its connection had just closed goes out on another one.
 //!
-//! [`kept`] (the connections) · [`received`] (a response's body, which gives its connection back).
+//! [`kept`] (the connections) · [`received`] (a response's body, which gives its
+//! connection back) · [`turn`] (waiting where there may be no more of them).
 
 mod kept;
 mod received;
+mod turn;
 
-pub use kept::Clients;
+pub use kept::{AllClients, Clients};
 pub use received::Received;
 
 use std::sync::Arc;
@@ -33,12 +35,14 @@ use super::hosts::Host;
 use super::origination::Io;
 use super::proxy_protocol::Ends;
 use crate::body::Outgoing;
+use crate::budget::Permit;
 use crate::limits::{
     CONNECT_DEADLINE, HEAD_BYTES_MAX, HEADERS_MAX, HTTP2_PING, RESPONSE_CONNECTION_WINDOW_BYTES, RESPONSE_WINDOW_BYTES,
     SEND_BUFFER_BYTES, SETTINGS_WAIT,
 };
 use kept::{Entry, Idle, Life, Shared, Stream};
 use received::Lease;
+use turn::Turn;
 
 /// How often a request that came back unsent goes out again on another connection that was idle.
 const STALE_MAX: usize = 4;
@@ -100,42 +104,28 @@ impl Upstream {
         let idle = if fresh { None } else { entry.take(&way.hosts.traffic.pool) };
         let (mut sender, mut life) = match idle {
             Some(idle) => (idle.sender, idle.life),
-            None => Box::pin(self.http1(entry, way)).await?,
+            None => Box::pin(self.http1(way)).await?,
         };
         life.served += 1;
         way.sent.store(true, Relaxed);
         let response = sender.try_send_request(request).await.map_err(Sent::from)?;
         let settings = way.hosts.traffic.pool;
-        let lease = Lease::One { sender, life, settings, entry: Arc::downgrade(entry), cluster: way.cluster.clone() };
+        let freed = way.cluster.breakers.freed.clone();
+        let lease = Lease::One { sender, life, settings, entry: Arc::downgrade(entry), freed };
         Ok(response.map(|incoming| Received::new(incoming, lease)))
     }
 
     /// A new connection, or one that came free while there was no place for a new one.
-    async fn http1(&self, entry: &Arc<Entry>, way: &Way<'_>) -> Result<(http1::SendRequest<Outgoing>, Life), Sent> {
-        let settings = &way.hosts.traffic.pool;
-        let place = match way.cluster.breakers.connect(&way.hosts.most) {
+    async fn http1(&self, way: &Way<'_>) -> Result<(http1::SendRequest<Outgoing>, Life), Sent> {
+        let breakers = &way.cluster.breakers;
+        let place = match breakers.connect(&way.hosts.most) {
             Some(place) => place,
             None => {
-                let wait = way.cluster.breakers.wait(&way.hosts.most);
+                let wait = breakers.wait(&way.hosts.most);
                 let _waiting = wait.ok_or(TryFailure::Overflow("waiting requests"))?;
-                self.clients.evict_idle(&way.cluster.key);
-                let came = async {
-                    loop {
-                        let freed = way.cluster.freed.notified();
-                        if let Some(idle) = entry.take(settings) {
-                            break Ok(idle);
-                        }
-                        if let Some(place) = way.cluster.breakers.connect(&way.hosts.most) {
-                            break Err(place);
-                        }
-                        freed.await;
-                    }
-                };
-                let deadline = settings.connect_timeout.unwrap_or(CONNECT_DEADLINE);
-                match timeout(deadline, came).await {
-                    Ok(Ok(Idle { sender, life, .. })) => return Ok((sender, life)),
-                    Ok(Err(place)) => place,
-                    Err(_) => return Err(TryFailure::Overflow("connections").into()),
+                match self.turn(way, |entry| entry.take(&way.hosts.traffic.pool)).await? {
+                    Turn::Kept(Idle { sender, life, .. }) => return Ok((sender, life)),
+                    Turn::Place(place) => place,
                 }
             }
         };
@@ -146,12 +136,10 @@ impl Upstream {
             .handshake(TokioIo::new(io))
             .await;
         let (sender, connection) = begun.map_err(|error| no_http(&error))?;
-        let cluster = way.cluster.clone();
         task::spawn("upstream connection", async move {
             let end = connection.with_upgrades().await;
             tracing::trace!(?end, "an upstream connection ended");
             drop(place);
-            cluster.freed.notify_one();
         })
         .detach();
         Ok((sender, Life { born: Instant::now(), served: 0 }))
@@ -195,11 +183,16 @@ impl Upstream {
         {
             return Err(failure.into());
         }
-        match self.dial_http2(way).await {
+        let place = match self.turn(way, |entry| entry.stream(settings)).await? {
+            Turn::Kept(stream) => return Ok(stream),
+            Turn::Place(place) => place,
+        };
+        match self.dial_http2(way, place).await {
             Ok(connection) => {
-                let connection = Arc::new(connection);
-                kept::lock(&entry.shared).push(connection.clone());
-                Ok(Stream::enter(connection))
+                // Entered first, or others who look for an unused one would close it.
+                let stream = Stream::enter(Arc::new(connection));
+                kept::lock(&entry.shared).push(stream.connection.clone());
+                Ok(stream)
             }
             Err(failure) => {
                 *kept::lock(&entry.failure) = Some(failure.clone());
@@ -209,8 +202,7 @@ impl Upstream {
         }
     }
 
-    async fn dial_http2(&self, way: &Way<'_>) -> Result<Shared, TryFailure> {
-        let place = way.cluster.breakers.connect(&way.hosts.most).ok_or(TryFailure::Overflow("connections"))?;
+    async fn dial_http2(&self, way: &Way<'_>, place: Permit) -> Result<Shared, TryFailure> {
         let io = self.endpoint(way).await?;
         let begun = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -223,18 +215,17 @@ impl Upstream {
             .handshake(TokioIo::new(io))
             .await;
         let (sender, connection) = begun.map_err(|error| no_http(&error))?;
-        let cluster = way.cluster.clone();
         let born = Instant::now();
         let (ask, asked) = mpsc::channel(1);
         task::spawn("upstream connection", async move {
             let end = kept::driven(Box::pin(connection), asked, born + SETTINGS_WAIT).await;
             tracing::trace!(?end, "an upstream connection ended");
             drop(place);
-            cluster.freed.notify_one();
         })
         .detach();
         let (streams, served) = (AtomicU32::new(0), AtomicU32::new(0));
-        Ok(Shared { sender, streams, served, born, used: born.into(), ask })
+        let freed = way.cluster.breakers.freed.clone();
+        Ok(Shared { sender, streams, served, born, used: born.into(), ask, freed })
     }
 
     /// A connection to the endpoint, in TLS of our own where the policy wants that.

@@ -10,31 +10,23 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use mesh::route::traffic::Pool as Settings;
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::kept::{Entry, Idle, Life, Stream};
 use crate::body::{BodyError, Outgoing};
 use crate::limits::UPSTREAM_IDLE;
-use crate::upstream::cluster::Cluster;
 
 /// What a response holds of its connection.
 pub(super) enum Lease {
-    One {
-        sender: http1::SendRequest<Outgoing>,
-        life: Life,
-        settings: Settings,
-        entry: Weak<Entry>,
-        cluster: Arc<Cluster>,
-    },
-    Two {
-        _stream: Stream,
-    },
+    One { sender: http1::SendRequest<Outgoing>, life: Life, settings: Settings, entry: Weak<Entry>, freed: Arc<Notify> },
+    Two { _stream: Stream },
 }
 
 impl Lease {
     /// The response has ended in order: the connection may be used again.
     fn give_back(self) {
-        let Self::One { mut sender, life, settings, entry, cluster } = self else { return };
+        let Self::One { mut sender, life, settings, entry, freed } = self else { return };
         if life.over(&settings) || sender.is_closed() {
             return;
         }
@@ -42,7 +34,7 @@ impl Lease {
         if sender.is_ready() {
             if let Some(entry) = entry.upgrade() {
                 entry.put(Idle { sender, life, since });
-                cluster.freed.notify_one();
+                freed.notify_one();
             }
             return;
         }
@@ -51,7 +43,7 @@ impl Lease {
             let ready = timeout(UPSTREAM_IDLE, sender.ready()).await;
             if let (Ok(Ok(())), Some(entry)) = (ready, entry.upgrade()) {
                 entry.put(Idle { sender, life, since });
-                cluster.freed.notify_one();
+                freed.notify_one();
             }
         })
         .detach();
