@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chassis::task;
 use mesh::route::Traffic;
-use mesh::route::traffic::{HttpVersion, Pool};
+use mesh::route::traffic::{Balance, HttpVersion, Pool};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 use waypoint::upstream::cluster::Cluster;
@@ -32,7 +32,7 @@ async fn narrow(version: HttpVersion, ips: &[&str]) -> (Arc<World>, Vec<Hits>) {
     world.add_core().await;
     world.rules(|rules| {
         let pool = Pool { http: Some(version), connections_max: Some(1), streams_max: Some(1), ..Pool::default() };
-        rules.traffic.push(Traffic { pool, ..Traffic::default() });
+        rules.traffic.push(Traffic { pool, balance: Balance::RoundRobin, ..Traffic::default() });
     });
     (Arc::new(world), hits)
 }
@@ -81,7 +81,7 @@ async fn who_waits_goes_on_when_a_connection_to_another_endpoint_comes_free() {
     {
         let (world, hits) = narrow(version, &ips).await;
         waits(&world, &hits, 0, version).await;
-        assert!(hits.iter().all(|hits| hits.count() == 1), "the second one goes where less is under way");
+        assert!(hits.iter().all(|hits| hits.count() == 1), "one after the other");
     }
 }
 
