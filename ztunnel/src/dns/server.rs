@@ -22,11 +22,13 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpStream, UdpSocket},
     sync::Semaphore,
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::net::sockets::Listener;
 
 /// What every pod's proxy has in common. Cloning it is cheap.
 #[derive(Clone, Debug)]
@@ -62,7 +64,7 @@ impl Proxy {
     pub async fn serve(
         &self,
         datagrams: Vec<UdpSocket>,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<Listener>,
         pod: Arc<impl Pod>,
         reach: Arc<impl Reach>,
     ) {
@@ -157,10 +159,12 @@ impl<P: Pod, R: Reach> Served<P, R> {
         }
     }
 
-    async fn over_tcp(self: Arc<Self>, listener: TcpListener) {
+    async fn over_tcp(self: Arc<Self>, listener: Listener) {
         let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
         loop {
-            let Ok((stream, from)) = listener.accept().await else {
+            let accepted = listener.accept().await;
+            let Ok((stream, from)) = accepted.and_then(|(stream, from)| Ok((TcpStream::from_std(stream)?, from)))
+            else {
                 sleep(PAUSE).await;
                 continue;
             };

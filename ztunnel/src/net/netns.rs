@@ -9,17 +9,25 @@
 //! thread home on every way out, a panic included, and ends the process when
 //! that is impossible. There is no way to enter a namespace without it.
 
+use std::cell::Cell;
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::fstat;
 
 /// Where the kernel shows a thread its own network namespace.
 const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
+
+thread_local! {
+    /// The namespace that this thread is in, once it was asked for. To ask the kernel is to open a file of
+    /// `/proc`, which costs as much as all the rest of a visit to a pod.
+    static HERE: Cell<Option<Rc<Netns>>> = const { Cell::new(None) };
+}
 
 /// What tells two network namespaces apart, whatever file they were opened
 /// through: the device and inode of the kernel's namespace file.
@@ -105,11 +113,19 @@ impl Netns {
     /// Sockets made inside stay in the namespace for life, threads started
     /// inside are in it too. If the thread cannot return home the process
     /// aborts, because whatever it did next would be done in another pod.
+    ///
+    /// Where a thread is at home is asked for once: one that has called this
+    /// must not be moved to another namespace in any other way.
     pub fn run<T>(&self, act: impl FnOnce() -> T) -> io::Result<T> {
-        let home = Self::current()?;
+        let home = match HERE.take() {
+            Some(home) => home,
+            None => Rc::new(Self::current()?),
+        };
         if home.id == self.id {
+            HERE.set(Some(home));
             return Ok(act());
         }
+        // While it is away, HERE says nothing: who goes on from there asks the kernel.
         let _home = WayHome { home };
         setns(&self.fd, CloneFlags::CLONE_NEWNET)?;
         Ok(act())
@@ -129,7 +145,7 @@ pub fn run_in<T>(netns: &Netns, act: impl FnOnce() -> T) -> io::Result<T> {
 
 /// Brings the thread home when dropped, which unwinding does too.
 struct WayHome {
-    home: Netns,
+    home: Rc<Netns>,
 }
 
 impl Drop for WayHome {
@@ -138,6 +154,7 @@ impl Drop for WayHome {
             tracing::error!(%errno, home = %self.home.id, "a thread cannot leave a pod's network namespace, ending the process");
             std::process::abort();
         }
+        HERE.set(Some(self.home.clone()));
     }
 }
 

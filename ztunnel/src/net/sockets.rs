@@ -4,6 +4,7 @@
 //! listener is one of a group (`SO_REUSEPORT`), so that the next proxy process can open its own
 //! before this one closes. IPv4 and IPv6 have a listener each: no address is ever in two spellings.
 
+mod listener;
 mod ports;
 
 use std::io;
@@ -15,8 +16,9 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
+pub use self::listener::Listener;
 use self::ports::Ports;
 use super::netns::Netns;
 
@@ -68,7 +70,7 @@ impl Sockets {
     }
 
     /// Listens on a port of every address: a listener a family, IPv4 first, IPv6 where there is any.
-    pub fn listen_everywhere(&self, port: u16) -> io::Result<Vec<TcpListener>> {
+    pub fn listen_everywhere(&self, port: u16) -> io::Result<Vec<Listener>> {
         let mut listeners = vec![self.listen((Ipv4Addr::UNSPECIFIED, port).into())?];
         if self.options.ipv6 {
             match self.listen((Ipv6Addr::UNSPECIFIED, port).into()) {
@@ -80,11 +82,13 @@ impl Sockets {
         Ok(listeners)
     }
 
-    /// Listens at one address.
-    pub fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
+    /// Listens at one address. Connections that are accepted have what every connection of ours has: in Linux
+    /// they get it from their listener.
+    pub fn listen(&self, address: SocketAddr) -> io::Result<Listener> {
         let socket = self.inside(|| self.bound(Type::STREAM, address))?;
+        self.tune(&SockRef::from(&socket))?;
         socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
+        Listener::new(socket.into())
     }
 
     /// A socket for datagrams at one address.
@@ -153,11 +157,6 @@ impl Sockets {
     /// Whether connections may be made in the name of others here.
     pub fn can_be_transparent(&self) -> bool {
         self.inside(|| set_transparent(&self.socket(Domain::IPV4, Type::STREAM)?, true)).is_ok()
-    }
-
-    /// Gives an accepted connection what every connection of ours has.
-    pub fn adopt(&self, stream: &TcpStream) -> io::Result<()> {
-        self.tune(&SockRef::from(stream))
     }
 
     fn inside<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chassis::task::{self, Task, TaskEnded};
 use mesh::identity::IdentityError;
 use mesh::{Identity, View, Workload};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use crate::limits::{ACCEPT_PAUSE, FIRST_CERTIFICATE_DEADLINE, LAST_WORDS, POD_LE
 use crate::live::{Breaker, Cause};
 use crate::net::links::set_kernel_setting;
 use crate::net::netns::Netns;
-use crate::net::sockets::{Options, Sockets};
+use crate::net::sockets::{Listener, Options, Sockets};
 use crate::node::{LocalPod, Node};
 use crate::outbound::connect::TunnelDial;
 use crate::outbound::socks5::SOCKS5;
@@ -211,7 +211,7 @@ impl Opener {
         Ok(Some((proxy.clone(), datagrams, listeners)))
     }
 
-    fn serve<F, S>(&self, seats: &Seats, listeners: Vec<TcpListener>, name: &'static str, serve: F)
+    fn serve<F, S>(&self, seats: &Seats, listeners: Vec<Listener>, name: &'static str, serve: F)
     where
         F: Fn(TcpStream, SocketAddr, Arc<Seat>, Arc<Node>) -> S + Clone + Send + Sync + 'static,
         S: Future<Output = ()> + Send + 'static,
@@ -233,10 +233,10 @@ enum Whose {
     OurOwn,
 }
 
-type DnsSockets = (dns::Proxy, Vec<UdpSocket>, Vec<TcpListener>);
+type DnsSockets = (dns::Proxy, Vec<UdpSocket>, Vec<Listener>);
 
 /// Accepts until the pod drains, and then whoever already waits.
-async fn accept<F, S>(listener: TcpListener, seats: Seats, node: Arc<Node>, name: &'static str, serve: F)
+async fn accept<F, S>(listener: Listener, seats: Seats, node: Arc<Node>, name: &'static str, serve: F)
 where
     F: Fn(TcpStream, SocketAddr, Arc<Seat>, Arc<Node>) -> S + Send + Sync + 'static,
     S: Future<Output = ()> + Send + 'static,
@@ -255,8 +255,6 @@ where
             let _there = seat.worker.enter();
             TcpStream::from_std(stream)?
         };
-        // An error means that the connection is gone already, which serving it will show.
-        let _ = pod.sockets.adopt(&stream);
         // A drain waits for it from here on, also while it is still being connected.
         let serving = pod.work.track_future(serve(stream, from, seat.clone(), node.clone()));
         task::spawn_on(&seat.worker, name, serving).detach();
@@ -269,7 +267,7 @@ where
             () = pod.draining.cancelled() => break,
         };
         // One that was reset while it waited is nobody's fault; without descriptors a pause helps.
-        if let Err(error) = accepted.and_then(|(stream, from)| take((stream.into_std()?, from)))
+        if let Err(error) = accepted.and_then(take)
             && error.kind() != io::ErrorKind::ConnectionAborted
         {
             tracing::warn!(%error, listener = name, "cannot accept a connection");
@@ -279,9 +277,8 @@ where
     // Who waits already is served still. Who comes between the last of them and the close goes over
     // to the listener of the next process (`tcp_migrate_req`), if there is one.
     // The kernel is asked itself: the runtime may not have heard yet of those who came last.
-    let Ok(listener) = listener.into_std() else { return };
-    while let Ok((stream, from)) = listener.accept() {
-        let _gone = stream.set_nonblocking(true).and_then(|()| take((stream, from)));
+    while let Ok(accepted) = listener.waiting() {
+        let _gone = take(accepted);
     }
 }
 

@@ -17,6 +17,7 @@ use crate::Case;
 
 pub(crate) const CASES: &[Case] = &[
     ("a thread comes home from a namespace also when it panics", comes_home),
+    ("a thread that goes on from one namespace to another comes back to each", goes_on),
     ("a namespace is told apart from another and recognised again", identity),
     ("a file that is no network namespace is refused", no_namespace),
     ("kernel settings are those of the namespace", settings),
@@ -175,6 +176,25 @@ fn comes_home() {
     std::panic::set_hook(hook);
     assert!(panicked.is_err());
     assert_eq!(Netns::current().unwrap().id(), home);
+}
+
+/// What a thread remembers of where it is must be true wherever it goes on from.
+fn goes_on() {
+    let here = || Netns::current().unwrap().id();
+    let (home, one, other) = (here(), Netns::new().unwrap(), Netns::new().unwrap());
+    for _ in 0..2 {
+        let seen = one.run(|| {
+            let further = other.run(|| (here(), one.run(here).unwrap(), here())).unwrap();
+            (here(), further, one.run(here).unwrap(), other.run(here).unwrap(), here())
+        });
+        let (one, other) = (one.id(), other.id());
+        assert_eq!(seen.unwrap(), (one, (other, one, other), one, other, one));
+        assert_eq!(here(), home);
+    }
+    let elsewhere = one.run(|| std::thread::spawn(move || (here(), other.run(here).unwrap(), here()))).unwrap();
+    let (before, away, after) = elsewhere.join().unwrap();
+    assert_eq!((before, after), (one.id(), one.id()), "a thread that begins in a namespace is at home there");
+    assert_ne!(away, one.id());
 }
 
 fn identity() {

@@ -7,7 +7,7 @@ use hickory_proto::{
 };
 use mesh::fixture;
 use std::sync::Mutex;
-use tokio::{io::AsyncWriteExt, sync::watch};
+use tokio::{io::AsyncWriteExt, net::TcpListener, sync::watch};
 
 const SHOP: &str = "
 pod client ns=shop sa=client ip=127.0.0.1
@@ -84,6 +84,7 @@ async fn world(upstreams: &[Upstream], known: bool) -> World {
     let zone = Zone { domain: "cluster.local".into(), ipv6: true, preferred_namespace: None };
     let proxy = Proxy::new(zone, &servers, DnsMetrics::default());
     tasks.push(task::spawn("proxy", async move {
+        let listener = Listener::new(listener.into_std().unwrap()).unwrap();
         proxy.serve(vec![socket], vec![listener], pod, Arc::new(Loopback)).await;
     }));
     World { udp, tcp, asked, view, client, _tasks: tasks }
