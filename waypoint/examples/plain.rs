@@ -11,7 +11,6 @@ use anyhow::Context;
 use chassis::metrics::Registry;
 use chassis::run::{Process, Workers};
 use chassis::task;
-use hbone::head::Baggage;
 use hbone::limits::Limits;
 use mesh::route::{Compiled, CompiledGateway, GatewayRules, ServiceRules};
 use mesh::service::{AppProtocol, ServiceKey};
@@ -177,6 +176,5 @@ fn call(core: &Core, from: SocketAddr) -> Option<Call> {
         from,
         target,
         trace: None,
-        said: Baggage::default(),
     })
 }

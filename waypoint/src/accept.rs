@@ -193,6 +193,5 @@ fn call(head: ConnectHead, carrier: &Carrier, core: &Core) -> Result<Call, (Auth
         target,
         asked,
         trace: head.traceparent,
-        said: head.baggage,
     })
 }

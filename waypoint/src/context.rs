@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chassis::drain::Signal;
-use hbone::head::{Baggage, TraceParent};
+use hbone::head::TraceParent;
 use mesh::{Identity, Workload};
 use pki::WorkloadCertificate;
 use pki::cache::{CertificateCache, CertificateError};
@@ -114,8 +114,6 @@ pub struct Call {
     pub asked: Shared<Asked>,
     /// The caller's span.
     pub trace: Option<TraceParent>,
-    /// What the caller says of itself. For the report only.
-    pub said: Baggage,
 }
 
 /// A random number, and nothing that anybody could not guess at.

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
+use foldhash::fast::RandomState;
 use futures_util::task::AtomicWaker;
 use mesh::authz::{self, Attributes};
 use mesh::{Identity, Str, View};
@@ -122,7 +123,7 @@ pub struct Live {
 #[derive(Debug, Default)]
 struct Connections {
     last: u64,
-    open: HashMap<u64, Arc<Entry>>,
+    open: HashMap<u64, Arc<Entry>, RandomState>,
     peak: usize,
 }
 
@@ -224,7 +225,7 @@ impl Drop for Tracked {
 }
 
 /// Has a map that a crowd has left keep no room for another.
-pub(crate) fn let_go<V>(map: &mut HashMap<u64, V>) {
+pub(crate) fn let_go<V>(map: &mut HashMap<u64, V, RandomState>) {
     if map.capacity() > MAP_KEPT.max(4 * map.len()) {
         map.shrink_to(2 * map.len());
     }

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::{fmt, io};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use hbone::head::BaggageText;
 use hbone::limits::Limits;
 use mesh::{Change, Identity, Str, View, Workload};
 use pki::WorkloadCertificate;
@@ -110,9 +111,24 @@ pub struct LocalPod {
     pub work: TaskTracker,
     /// Broken off when nothing of the pod may go on.
     pub breaker: Breaker,
+    /// What is said of it to others, as it was printed last.
+    pub printed: ArcSwapOption<(Arc<Workload>, BaggageText)>,
 }
 
 impl LocalPod {
+    /// What is said of this pod to others, who know it as this workload. Connections come more often than
+    /// what there is to say changes.
+    pub fn baggage(&self, workload: &Arc<Workload>) -> BaggageText {
+        if let Some(printed) = &*self.printed.load()
+            && Arc::ptr_eq(&printed.0, workload)
+        {
+            return printed.1.clone();
+        }
+        let text = BaggageText::from(&**workload);
+        self.printed.store(Some(Arc::new((workload.clone(), text.clone()))));
+        text
+    }
+
     /// Notes an open connection of this pod; `judged` where the pod is called.
     pub fn track(&self, live: &Live, judged: Option<Judged>, breaker: &Breaker) -> Tracked {
         let tracked = live.track(&self.breaker, judged, breaker);

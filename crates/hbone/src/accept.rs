@@ -6,7 +6,7 @@
 use crate::{
     engine,
     h2::accept as fallback,
-    head::{BadConnect, Baggage, ConnectHead},
+    head::{BadConnect, BaggageText, ConnectHead},
     limits::{Engine, Limits},
     stream::Tunnel,
 };
@@ -131,7 +131,7 @@ impl Request {
     }
 
     /// Answers 200, with our workload's baggage where there is any.
-    pub fn accept(self, baggage: Option<&Baggage>) -> Result<Tunnel, Gone> {
+    pub fn accept(self, baggage: Option<&BaggageText>) -> Result<Tunnel, Gone> {
         match self.0 {
             Asked::Own(request) => request.accept(baggage).map(Tunnel::own),
             Asked::H2(request) => request.accept(baggage).map(Tunnel::h2),

@@ -5,7 +5,7 @@
 use crate::{
     engine,
     h2::open as fallback,
-    head::{Baggage, ConnectHead},
+    head::{BaggageText, ConnectHead},
     limits::{Engine, Limits},
     stream::Tunnel,
 };
@@ -112,7 +112,7 @@ impl Link {
         &self,
         head: &ConnectHead,
         lease: Box<dyn Any + Send + Sync>,
-    ) -> Result<(Tunnel, Baggage), TunnelError> {
+    ) -> Result<(Tunnel, BaggageText), TunnelError> {
         match &self.0 {
             Asking::Own(link) => link.tunnel(head, lease).await.map(|(tunnel, baggage)| (Tunnel::own(tunnel), baggage)),
             Asking::H2(link) => link.tunnel(head, lease).await.map(|(tunnel, baggage)| (Tunnel::h2(tunnel), baggage)),

@@ -37,7 +37,7 @@ async fn inbound(certificate: Arc<WorkloadCertificate>, app: SocketAddr) -> Sock
                     tokio::spawn(async move {
                         let upstream = TcpStream::connect(app).await.unwrap();
                         let baggage = Baggage { service: Some(source), ..Baggage::default() };
-                        let tunnel = request.accept(Some(&baggage)).unwrap();
+                        let tunnel = request.accept(Some(&(&baggage).into())).unwrap();
                         relaying(tunnel, Tcp::from(upstream)).end.await.unwrap();
                     });
                 }
@@ -93,7 +93,7 @@ async fn an_application_reaches_another_through_mutual_tls() {
     let key = key(&ours, theirs.identity(), destination);
     let opened = soon(pool.open(&key, &head())).await.unwrap();
     assert_eq!(opened.peer.identity(), theirs.identity());
-    assert_eq!(opened.baggage.service.as_deref(), Some("client"), "the other end knows who asks");
+    assert_eq!(opened.baggage.read().service.as_deref(), Some("client"), "the other end knows who asks");
 
     let (mut client, captured) = tcp().await;
     let _outbound = relaying(Tcp::from(captured), opened.tunnel);

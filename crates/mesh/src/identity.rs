@@ -98,7 +98,10 @@ impl FromStr for Identity {
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "spiffe://{}/ns/{}/sa/{}", self.0.trust_domain, self.0.namespace, self.0.service_account)
+        let Parts { trust_domain, namespace, service_account } = &*self.0;
+        // Piece by piece: it is printed for each connection, and that is a third of the way by `write!`.
+        let pieces = ["spiffe://", trust_domain, "/ns/", namespace, "/sa/", service_account];
+        pieces.into_iter().try_for_each(|piece| f.write_str(piece))
     }
 }
 

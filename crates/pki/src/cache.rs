@@ -11,6 +11,7 @@ use crate::{
     revocation::Revocations,
     schedule::{Next, Priority, Schedule, Ticket, Validity},
 };
+use foldhash::fast::RandomState;
 use mesh::Identity;
 use std::{
     collections::HashMap,
@@ -122,7 +123,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     schedule: Schedule,
-    slots: HashMap<Identity, Slot>,
+    slots: HashMap<Identity, Slot, RandomState>,
 }
 
 /// What is known of one identity.

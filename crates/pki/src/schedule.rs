@@ -12,6 +12,7 @@ use crate::{
     clock::Now,
     limits::{BACKOFF_JITTER, BACKOFF_MAX, BACKOFF_MIN, DEMANDED_RETRY, FETCHES_MAX, IDENTITIES_MAX, TICK},
 };
+use foldhash::fast::RandomState;
 use mesh::Identity;
 use std::{
     collections::HashMap,
@@ -66,7 +67,7 @@ pub struct Validity {
 /// Every identity that is served, and what is to be done for it.
 #[derive(Debug, Default)]
 pub struct Schedule {
-    entries: HashMap<Identity, Entry>,
+    entries: HashMap<Identity, Entry, RandomState>,
     /// Requests under way, also those for identities that were forgotten meanwhile.
     in_flight: usize,
     tickets: u64,

@@ -14,7 +14,7 @@ pub mod switch;
 use std::sync::Arc;
 
 use hbone::accept::Request;
-use hbone::head::Baggage;
+use hbone::head::BaggageText;
 use mesh::service::AppProtocol;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -66,7 +66,7 @@ pub async fn close(mut tunnel: impl Stream) {
 }
 
 /// What callers are told of us.
-pub fn own_baggage(core: &Core) -> Option<Baggage> {
+pub fn own_baggage(core: &Core) -> Option<BaggageText> {
     let view = core.waypoint.view.now();
-    core.waypoint.own_workload(&view).map(|workload| Baggage::from(&**workload))
+    core.waypoint.own_workload(&view).map(|workload| BaggageText::from(&**workload))
 }

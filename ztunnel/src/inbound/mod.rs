@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use hbone::head::{Authority, Baggage, TraceParent};
+use hbone::head::{Authority, BaggageText, TraceParent};
 use hbone::relay::{Meter, RelayEnd, Tcp, Wire, relay};
 use mesh::authz::Verdict;
 use mesh::{Identity, Str, View, Workload};
@@ -44,7 +44,7 @@ pub struct Call {
     /// The pod's address that the connection came to.
     pub reached: SocketAddr,
     /// What the caller says about itself.
-    pub said: Option<Baggage>,
+    pub said: Option<BaggageText>,
     /// The caller is behind a gateway, so that its address is not its own.
     pub from_other_network: bool,
     /// The caller's span.
@@ -210,7 +210,7 @@ fn described(call: &Call, own: Option<&Arc<Workload>>, pod: &LocalPod, view: &Vi
         direction: Direction::Inbound,
         source: Party {
             address: call.from,
-            said: if known.is_none() { call.said.clone().map(Box::new) } else { None },
+            said: call.said.as_ref().filter(|_| known.is_none()).map(|text| Box::new(text.read())),
             workload: known,
             identity: call.source.clone(),
         },

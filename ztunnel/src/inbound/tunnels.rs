@@ -9,7 +9,6 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::OptionFuture;
 use hbone::accept::{self, Drain, Request};
-use hbone::head::Baggage;
 use hbone::stream::Tunnel;
 use mesh::Identity;
 use pki::tls::ServerStream;
@@ -145,7 +144,7 @@ async fn answer(
             return None;
         }
     };
-    let baggage = node.settings.response_baggage.then(|| Baggage::from(&*entered.workload));
+    let baggage = node.settings.response_baggage.then(|| pod.baggage(&entered.workload));
     let Ok(tunnel) = request.accept(baggage.as_ref()) else {
         entered.abandoned(&node);
         return None;

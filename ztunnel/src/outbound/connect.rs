@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hbone::head::{Authority, Baggage, ConnectHead, Forwarded, TraceParent};
+use hbone::head::{Authority, BaggageText, ConnectHead, Forwarded, TraceParent};
 use hbone::open::BeginError;
 use hbone::pool::{Dial, OpenError, PoolKey};
 use hbone::stream::Tunnel;
@@ -30,7 +30,7 @@ pub struct Reached {
     /// Who is there, where that was proved.
     pub peer: Option<Identity>,
     /// What it says about itself.
-    pub said: Option<Baggage>,
+    pub said: Option<BaggageText>,
 }
 
 /// The other end of a relay.
@@ -49,7 +49,7 @@ pub struct Caller<'a> {
     /// The pod that connects, and its tunnels.
     pub seat: &'a Seat,
     /// As the view knows it.
-    pub workload: &'a Workload,
+    pub workload: &'a Arc<Workload>,
     /// The address of its application.
     pub client: SocketAddr,
     /// The service it addressed.
@@ -103,7 +103,7 @@ async fn tunnel(
     };
     let head = ConnectHead {
         authority: authority.clone(),
-        baggage: caller.workload.into(),
+        baggage: caller.seat.pod.baggage(caller.workload),
         forwarded: Some(Forwarded {
             client: Some(caller.client),
             host: caller.service.map(|service| service.hostname.clone()),

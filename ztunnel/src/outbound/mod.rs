@@ -150,7 +150,7 @@ async fn connect(
                 connection.source.identity = reached.peer.as_ref().map(|_| pod.identity.clone());
                 connection.destination.identity = reached.peer;
                 if connection.destination.workload.is_none() {
-                    connection.destination.said = reached.said.map(Box::new);
+                    connection.destination.said = reached.said.map(|text| Box::new(text.read()));
                 }
                 return begin(near, reached.far, connection, &seat, node).await;
             }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use chassis::task::{self, Task, TaskEnded};
 use mesh::identity::IdentityError;
 use mesh::{Identity, View, Workload};
@@ -169,6 +170,7 @@ impl Opener {
             draining: CancellationToken::new(),
             work: TaskTracker::new(),
             breaker: Breaker::default(),
+            printed: ArcSwapOption::empty(),
         });
         let seats = Seats::new(&pod, workers, &dial, &self.node.settings.tunnels);
         let dns = dns.map(|(proxy, datagrams, listeners)| {

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::connection::{Connection, Direction};
 use crate::live::let_go;
+use foldhash::fast::RandomState;
 use hbone::relay::Meter;
 use prometheus_client::{
     collector::Collector,
@@ -34,8 +35,8 @@ pub(super) struct Traffic {
 
 #[derive(Debug, Default)]
 struct Shared {
-    series: Mutex<HashMap<Labels, Arc<Series>>>,
-    open: [Mutex<HashMap<u64, Arc<Live>>>; SHARDS],
+    series: Mutex<HashMap<Labels, Arc<Series>, RandomState>>,
+    open: [Mutex<HashMap<u64, Arc<Live>, RandomState>>; SHARDS],
     next: AtomicU64,
 }
 
@@ -121,7 +122,7 @@ impl Traffic {
         all
     }
 
-    fn shard(&self, number: u64) -> &Mutex<HashMap<u64, Arc<Live>>> {
+    fn shard(&self, number: u64) -> &Mutex<HashMap<u64, Arc<Live>, RandomState>> {
         &self.shared.open[number as usize % SHARDS]
     }
 

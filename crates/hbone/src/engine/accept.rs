@@ -13,7 +13,7 @@ use crate::{
     accept::{ConnectionEnd, Drain, Gone},
     drain::{Draining, Step},
     flood::{Flood, Unanswered, Verdict},
-    head::{BadConnect, Baggage, ConnectHead},
+    head::{BadConnect, BaggageText, ConnectHead},
     keep::Keep,
     limits::Limits,
 };
@@ -123,7 +123,7 @@ impl Request {
         Gone
     }
 
-    pub(crate) fn accept(self, baggage: Option<&Baggage>) -> Result<Tunnel, Gone> {
+    pub(crate) fn accept(self, baggage: Option<&BaggageText>) -> Result<Tunnel, Gone> {
         match self.handle.with(|core, number| core.answer(number, StatusCode::OK, baggage, false)) {
             Ok(()) => Ok(Tunnel::new(self.handle, Box::new(()))),
             Err(_) => {

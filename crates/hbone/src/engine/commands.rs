@@ -9,7 +9,7 @@ use super::{
     message::{self, Answer},
     stream::{Receiving, Sending, Stream, register},
 };
-use crate::head::{BadConnect, Baggage, ConnectHead};
+use crate::head::{BadConnect, BaggageText, ConnectHead};
 use bytes::Bytes;
 use http::StatusCode;
 use std::{
@@ -83,7 +83,7 @@ impl Core {
         &mut self,
         number: u32,
         status: StatusCode,
-        baggage: Option<&Baggage>,
+        baggage: Option<&BaggageText>,
         end: bool,
     ) -> Result<(), Broken> {
         let unknown = self.unknown();

@@ -3,8 +3,8 @@
 //! Only the fields that a tunnel knows are kept; the others are checked for their form.
 
 use super::hpack::ENTRY_BYTES;
-use crate::head::{self, BadConnect, Baggage, ConnectHead};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use crate::head::{self, BadConnect, BaggageText, ConnectHead, Hints};
+use http::{Method, StatusCode};
 use std::ops::ControlFlow;
 
 /// A list of fields that is larger than we take is read on, for the sake of the table of those that
@@ -27,7 +27,7 @@ pub(super) struct Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    pub(crate) baggage: Baggage,
+    pub(crate) baggage: BaggageText,
 }
 
 /// The fields of one block.
@@ -44,7 +44,7 @@ pub(super) struct Fields {
     path: bool,
     status: Option<StatusCode>,
     content_length: Option<u64>,
-    known: HeaderMap,
+    hints: Hints,
 }
 
 impl Fields {
@@ -60,7 +60,7 @@ impl Fields {
             path: false,
             status: None,
             content_length: None,
-            known: HeaderMap::new(),
+            hints: Hints::default(),
         }
     }
 
@@ -83,7 +83,8 @@ impl Fields {
 
     /// None where no message has such a field, or not there.
     fn keep(&mut self, name: &[u8], value: &[u8]) -> Option<()> {
-        if !value.iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f)) {
+        // All of it is looked at, so that many bytes are in one step.
+        if !value.iter().fold(true, |good, byte| good & (*byte == b'\t' || (*byte >= b' ' && *byte != 0x7f))) {
             return None;
         }
         if name.first() == Some(&b':') {
@@ -91,10 +92,6 @@ impl Fields {
         }
         self.regular = true;
         match name {
-            b"baggage" | b"forwarded" | b"traceparent" | b"x-forwarded-network" => {
-                let name = HeaderName::from_bytes(name).ok()?;
-                self.known.try_append(name, HeaderValue::from_bytes(value).ok()?).ok()?;
-            }
             b"connection" | b"transfer-encoding" | b"upgrade" | b"keep-alive" | b"proxy-connection" => return None,
             b"te" if value != b"trailers" => return None,
             b"content-length" => {
@@ -103,6 +100,7 @@ impl Fields {
                     return None;
                 }
             }
+            _ if self.hints.take(name, value) => {}
             _ if name.is_empty() || !name.iter().all(|byte| is_lower_token(*byte)) => return None,
             _ => {}
         }
@@ -130,7 +128,7 @@ impl Fields {
             return Err(Malformed);
         }
         let content_length = self.content_length.filter(|_| !connect);
-        let head = ConnectHead::read(method, false, self.authority.as_deref(), &self.known);
+        let head = ConnectHead::read(method, false, self.authority.as_deref(), self.hints);
         Ok(Request { head, content_length })
     }
 
@@ -139,7 +137,7 @@ impl Fields {
         if self.malformed || requests || self.too_large() {
             return Err(Malformed);
         }
-        Ok(Answer { status: self.status.ok_or(Malformed)?, baggage: Baggage::from_headers(&self.known) })
+        Ok(Answer { status: self.status.ok_or(Malformed)?, baggage: self.hints.baggage })
     }
 
     /// Whether these may stand at the end of a stream.
@@ -162,9 +160,9 @@ pub(super) fn put_request(head: &ConnectHead, block: &mut Vec<u8>) {
 }
 
 /// Appends the block of an answer.
-pub(super) fn put_answer(status: StatusCode, baggage: Option<&Baggage>, block: &mut Vec<u8>) {
+pub(super) fn put_answer(status: StatusCode, baggage: Option<&BaggageText>, block: &mut Vec<u8>) {
     super::hpack::put_status(status, block);
-    if let Some(text) = baggage.and_then(Baggage::print) {
+    if let Some(text) = baggage.and_then(BaggageText::as_str) {
         super::hpack::put_field(head::BAGGAGE, text.as_bytes(), block);
     }
 }
@@ -190,7 +188,7 @@ mod tests {
         let request = request.into_request().expect("a request");
         let head = request.head.expect("a CONNECT");
         assert_eq!(head.authority.to_string(), "10.0.0.1:80");
-        assert_eq!(head.baggage.service.as_deref(), Some("web"));
+        assert_eq!(head.baggage.read().service.as_deref(), Some("web"));
     }
 
     #[test]
@@ -236,7 +234,7 @@ mod tests {
     #[test]
     fn answers_are_read() {
         let answer = fields(&[(":status", "200"), ("baggage", "service.name=web")]).into_answer().expect("an answer");
-        assert_eq!((answer.status, answer.baggage.service.as_deref()), (StatusCode::OK, Some("web")));
+        assert_eq!((answer.status, answer.baggage.read().service.as_deref()), (StatusCode::OK, Some("web")));
         for list in [&[][..], &[(":status", "2000")], &[(":status", "200"), (":status", "200")], &CONNECT, &GET] {
             assert_eq!(fields(list).into_answer(), Err(Malformed), "{list:?}");
         }
@@ -258,7 +256,7 @@ mod tests {
     #[test]
     fn what_we_say_is_read_again() {
         let mut head = ConnectHead::to(crate::head::Authority::parse("web.shop:80").expect("an authority"));
-        head.baggage = Baggage::parse("service.name=a%2Cb,k8s.pod.name=web-1");
+        head.baggage = (&head::Baggage::parse("service.name=a%2Cb,k8s.pod.name=web-1")).into();
         head.forwarded_network = Some("west".into());
         let mut block = Vec::new();
         put_request(&head, &mut block);

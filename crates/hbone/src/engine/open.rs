@@ -10,7 +10,7 @@ use super::{
     tunnel::Tunnel,
 };
 use crate::{
-    head::{Baggage, ConnectHead},
+    head::{BaggageText, ConnectHead},
     keep::Keep,
     limits::Limits,
     open::TunnelError,
@@ -76,7 +76,7 @@ impl Link {
         &self,
         head: &ConnectHead,
         lease: Box<dyn Any + Send + Sync>,
-    ) -> Result<(Tunnel, Baggage), TunnelError> {
+    ) -> Result<(Tunnel, BaggageText), TunnelError> {
         let shared = &self.life.0;
         let number = shared.with(|core| core.ask(head)).map_err(|broken| TunnelError::Stale(broken.error()))?;
         let handle = Handle { shared: shared.clone(), number };

@@ -9,12 +9,12 @@ use crate::{
     accept::{ConnectionEnd, Drain, Gone},
     drain::{Draining, Step},
     flood::{Flood, Unanswered, Verdict},
-    head::{BadConnect, Baggage, ConnectHead},
+    head::{self, BadConnect, BaggageText, ConnectHead},
     limits::{self, Limits},
 };
 use ::h2::{Reason, RecvStream, server};
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use std::{
     future::poll_fn,
     io,
@@ -167,10 +167,10 @@ impl Request {
         Gone
     }
 
-    pub(crate) fn accept(mut self, baggage: Option<&Baggage>) -> Result<Tunnel, Gone> {
+    pub(crate) fn accept(mut self, baggage: Option<&BaggageText>) -> Result<Tunnel, Gone> {
         let mut response = Response::new(());
-        if let Some(baggage) = baggage {
-            baggage.insert(response.headers_mut());
+        if let Some(text) = baggage.and_then(BaggageText::as_str).and_then(|text| HeaderValue::from_str(text).ok()) {
+            response.headers_mut().insert(head::BAGGAGE, text);
         }
         match self.respond.send_response(response, false) {
             Ok(send) => Ok(Tunnel::new(send, self.body, self.credit, Box::new(()))),

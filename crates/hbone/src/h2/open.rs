@@ -6,7 +6,7 @@ use super::{
     watched::{Watch, Watched},
 };
 use crate::{
-    head::{Baggage, ConnectHead},
+    head::{BaggageText, ConnectHead, Hints},
     limits::{self, Limits},
     open::TunnelError,
 };
@@ -97,7 +97,7 @@ impl Link {
         &self,
         head: &ConnectHead,
         lease: Box<dyn Any + Send + Sync>,
-    ) -> Result<(Tunnel, Baggage), TunnelError> {
+    ) -> Result<(Tunnel, BaggageText), TunnelError> {
         let stale = |error| TunnelError::Stale(into_io(error));
         let (response, send) = self.h2.clone().send_request(head.request(), false).map_err(stale)?;
         let response = tokio::time::timeout(self.answer_deadline, response)
@@ -112,7 +112,7 @@ impl Link {
         if response.status() != StatusCode::OK {
             return Err(TunnelError::Refused(response.status()));
         }
-        let baggage = Baggage::from_headers(response.headers());
+        let baggage = Hints::of(response.headers()).baggage;
         Ok((Tunnel::new(send, response.into_body(), self.credit.clone(), lease), baggage))
     }
 }

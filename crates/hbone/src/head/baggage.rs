@@ -1,6 +1,5 @@
 //! What a sender says about its workload, in the `baggage` header (W3C). For metrics and logs only.
 
-use http::{HeaderMap, HeaderValue};
 use mesh::{Str, workload::WorkloadType};
 
 /// Bytes of all `baggage` headers of one head that are read; W3C asks readers to take 8192.
@@ -40,35 +39,50 @@ pub struct Baggage {
     pub zone: Option<Str>,
 }
 
-impl Baggage {
-    /// Reads all `baggage` headers; of a key that comes twice, the last one counts.
-    pub fn from_headers(headers: &HeaderMap) -> Self {
-        let mut baggage = Self::default();
-        let mut bytes = 0;
-        let mut members = 0;
-        for text in headers.get_all(super::BAGGAGE).iter().filter_map(|value| value.to_str().ok()) {
-            bytes += text.len();
-            if bytes > BYTES_MAX {
-                break;
-            }
-            for member in text.split(',') {
-                members += 1;
-                if members > MEMBERS_MAX {
-                    return baggage;
-                }
-                baggage.take(member);
-            }
-        }
-        baggage
+/// `baggage` as it is on the wire. It is printed once for many connections, and read only by who has to: nearly
+/// always the mesh knows the workload itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BaggageText(Option<Str>);
+
+impl BaggageText {
+    /// What it says.
+    pub fn read(&self) -> Baggage {
+        self.as_str().map(Baggage::parse).unwrap_or_default()
     }
 
-    /// Reads one header's text.
+    /// The text; none where nothing is said.
+    pub fn as_str(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
+    /// Takes one header more, unless all together are longer than is read.
+    pub(super) fn take(&mut self, text: &str) {
+        self.0 = match self.0.take() {
+            None if text.len() <= BYTES_MAX => Some(text.into()),
+            Some(before) if before.len() + 1 + text.len() <= BYTES_MAX => Some(format!("{before},{text}").into()),
+            kept => kept,
+        };
+    }
+}
+
+impl From<&Baggage> for BaggageText {
+    fn from(baggage: &Baggage) -> Self {
+        Self(baggage.print().map(Into::into))
+    }
+}
+
+impl From<&mesh::Workload> for BaggageText {
+    fn from(workload: &mesh::Workload) -> Self {
+        Self::from(&Baggage::from(workload))
+    }
+}
+
+impl Baggage {
+    /// Reads a header's text; of a key that comes twice, the last one counts.
     pub fn parse(text: &str) -> Self {
-        let mut headers = HeaderMap::new();
-        if let Ok(value) = HeaderValue::from_str(text) {
-            headers.insert(super::BAGGAGE, value);
-        }
-        Self::from_headers(&headers)
+        let mut baggage = Self::default();
+        text.split(',').take(MEMBERS_MAX).for_each(|member| baggage.take(member));
+        baggage
     }
 
     /// The header that says this; none where there is nothing to say.
@@ -94,11 +108,6 @@ impl Baggage {
             encode(value, &mut text);
         }
         (!text.is_empty()).then_some(text)
-    }
-
-    /// Adds that header, where there is something to say.
-    pub fn insert(&self, headers: &mut HeaderMap) {
-        super::put(headers, super::BAGGAGE, self.print());
     }
 
     /// Takes one `key=value;properties`, where it is one of ours.

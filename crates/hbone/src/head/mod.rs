@@ -7,14 +7,16 @@
 mod authority;
 mod baggage;
 mod forwarded;
+mod hints;
 mod trace;
 
 pub use authority::{Authority, AuthorityError};
-pub use baggage::Baggage;
+pub use baggage::{Baggage, BaggageText};
 pub use forwarded::Forwarded;
+pub(crate) use hints::Hints;
 pub use trace::TraceParent;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, request::Parts};
+use http::{HeaderValue, Method, Request, Uri, request::Parts};
 use mesh::Str;
 
 /// Header that carries the sender's network through a gateway.
@@ -29,7 +31,7 @@ pub struct ConnectHead {
     /// What the tunnel is for.
     pub authority: Authority,
     /// What the sender says about its workload.
-    pub baggage: Baggage,
+    pub baggage: BaggageText,
     /// Whom the sender says it speaks for.
     pub forwarded: Option<Forwarded>,
     /// The sender's span.
@@ -58,7 +60,7 @@ pub enum BadConnect {
 impl ConnectHead {
     /// A head that says where to, and nothing else.
     pub fn to(authority: Authority) -> Self {
-        Self { authority, baggage: Baggage::default(), forwarded: None, traceparent: None, forwarded_network: None }
+        Self { authority, baggage: BaggageText::default(), forwarded: None, traceparent: None, forwarded_network: None }
     }
 
     /// Reads the head of a request.
@@ -67,7 +69,7 @@ impl ConnectHead {
             || request.uri.path_and_query().is_some()
             || request.extensions.get::<h2::ext::Protocol>().is_some();
         let authority = request.uri.authority().map(|authority| authority.as_str());
-        Self::read(request.method.clone(), extended, authority, &request.headers)
+        Self::read(request.method.clone(), extended, authority, Hints::of(&request.headers))
     }
 
     /// Reads a head from its parts.
@@ -75,7 +77,7 @@ impl ConnectHead {
         method: Method,
         extended: bool,
         authority: Option<&str>,
-        headers: &HeaderMap,
+        hints: Hints,
     ) -> Result<Self, BadConnect> {
         if method != Method::CONNECT {
             return Err(BadConnect::Method(method));
@@ -85,10 +87,10 @@ impl ConnectHead {
         }
         Ok(Self {
             authority: Authority::parse(authority.ok_or(BadConnect::NoAuthority)?)?,
-            baggage: Baggage::from_headers(headers),
-            forwarded: first(headers, FORWARDED).and_then(Forwarded::parse),
-            traceparent: first(headers, TRACEPARENT).and_then(TraceParent::parse),
-            forwarded_network: first(headers, FORWARDED_NETWORK).and_then(network),
+            baggage: hints.baggage,
+            forwarded: hints.forwarded.flatten(),
+            traceparent: hints.traceparent.flatten(),
+            forwarded_network: hints.network.flatten(),
         })
     }
 
@@ -100,39 +102,29 @@ impl ConnectHead {
         target.authority = Some(self.authority.to_http());
         *request.uri_mut() = Uri::from_parts(target).expect("an authority alone is a URI");
         let headers = request.headers_mut();
-        self.each_field(|name, value| drop(headers.insert(name, value)));
+        self.each_field(|name, value| {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
+            }
+        });
         request
     }
 
-    /// Hands over the fields that say this, but for the target: those that a header can carry.
-    pub(crate) fn each_field(&self, mut field: impl FnMut(&'static str, HeaderValue)) {
-        let mut put = |name, value: Option<String>| {
-            if let Some(value) = value.and_then(|text| HeaderValue::try_from(text).ok()) {
-                field(name, value);
-            }
-        };
-        put(BAGGAGE, self.baggage.print());
-        put(FORWARDED, self.forwarded.as_ref().and_then(Forwarded::print));
-        put(TRACEPARENT, self.traceparent.map(|trace| trace.to_string()));
-        put(FORWARDED_NETWORK, self.forwarded_network.as_deref().map(str::to_owned));
+    /// Hands over the fields that say this, but for the target.
+    pub(crate) fn each_field(&self, mut field: impl FnMut(&'static str, &str)) {
+        if let Some(text) = self.baggage.as_str() {
+            field(BAGGAGE, text);
+        }
+        if let Some(text) = self.forwarded.as_ref().and_then(Forwarded::print) {
+            field(FORWARDED, &text);
+        }
+        if let Some(trace) = self.traceparent {
+            field(TRACEPARENT, &trace.to_string());
+        }
+        if let Some(network) = &self.forwarded_network {
+            field(FORWARDED_NETWORK, network);
+        }
     }
-}
-
-/// The first instance of a header, where it is text.
-fn first<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
-}
-
-/// Sets a header where there is a value that a header can carry.
-fn put(headers: &mut HeaderMap, name: &'static str, value: Option<String>) {
-    if let Some(value) = value.and_then(|text| HeaderValue::try_from(text).ok()) {
-        headers.insert(name, value);
-    }
-}
-
-fn network(text: &str) -> Option<Str> {
-    let legal = |b: u8| b.is_ascii_graphic();
-    (!text.is_empty() && text.len() <= mesh::limits::NAME_BYTES_MAX && text.bytes().all(legal)).then(|| text.into())
 }
 
 #[cfg(test)]

@@ -130,8 +130,9 @@ fn all_instances_of_baggage_count() {
             .header("baggage", "k8s.job.name=nightly")
     });
     let head = ConnectHead::parse(&request).expect("a good head");
-    assert_eq!(head.baggage.namespace.as_deref(), Some("shop"));
-    assert_eq!(head.baggage.workload, Some((mesh::workload::WorkloadType::Job, "nightly".into())));
+    let baggage = head.baggage.read();
+    assert_eq!(baggage.namespace.as_deref(), Some("shop"));
+    assert_eq!(baggage.workload, Some((mesh::workload::WorkloadType::Job, "nightly".into())));
 }
 
 #[test]
@@ -211,7 +212,7 @@ proptest! {
         let host = host.map(|host| host.as_str().into());
         let head = ConnectHead {
             authority,
-            baggage,
+            baggage: (&baggage).into(),
             forwarded: (client.is_some() || host.is_some()).then_some(Forwarded { client, host }),
             traceparent: trace.map(|(trace, span)| TraceParent::new(trace, span)),
             forwarded_network: network.map(|text| text.as_str().into()),

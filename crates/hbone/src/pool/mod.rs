@@ -7,12 +7,13 @@
 mod entry;
 
 use crate::{
-    head::{Baggage, ConnectHead},
+    head::{BaggageText, ConnectHead},
     limits::{self, Limits},
     open::{self, BeginError, Drive, Link, TunnelError},
     stream::Tunnel,
 };
 use entry::{Ask, Deliveries, Entry, Grant, LinkId, LinkIds};
+use foldhash::fast::RandomState;
 use http::StatusCode;
 use mesh::Identity;
 use std::{
@@ -68,7 +69,7 @@ pub struct Opened<P> {
     /// Who is at the other end of the connection.
     pub peer: P,
     /// What the peer says about the workload behind it.
-    pub baggage: Baggage,
+    pub baggage: BaggageText,
 }
 
 /// Why there is no tunnel.
@@ -109,7 +110,7 @@ struct Shared<D: Dial> {
     dial: D,
     limits: Limits,
     ids: LinkIds,
-    entries: Mutex<HashMap<Arc<PoolKey>, Entry<D>>>,
+    entries: Mutex<HashMap<Arc<PoolKey>, Entry<D>, RandomState>>,
 }
 
 /// One place in one connection. Given back when dropped, to who waits longest.
@@ -195,7 +196,7 @@ impl<D: Dial> Pool<D> {
 }
 
 impl<D: Dial> Shared<D> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<PoolKey>, Entry<D>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<PoolKey>, Entry<D>, RandomState>> {
         // The map is whole after each change, so a panic elsewhere does not make it unusable.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
