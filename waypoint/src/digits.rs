@@ -30,7 +30,7 @@ pub fn hexadecimal(text: &mut String, number: u128, width: usize) {
         rest >>= 4;
     }
     let wanted = &digits[32_usize.saturating_sub(width)..];
-    text.extend(wanted.iter().copied().map(char::from));
+    text.push_str(std::str::from_utf8(wanted).expect("digits are ASCII"));
 }
 
 /// An address.

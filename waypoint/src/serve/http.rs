@@ -21,7 +21,7 @@ use super::Stream;
 use super::lent;
 use crate::context::{self, Call, Core};
 use crate::limits::{
-    CONNECTION_AGE_MAX, CONNECTION_GOODBYE, HEAD_BYTES_MAX, HEAD_DEADLINE, HEADERS_MAX, HTTP2_PING, LAST_REQUEST,
+    CONNECTION_AGE_MAX, CONNECTION_GOODBYE, HEAD_BYTES_MAX, HEAD_DEADLINE, HTTP2_PING, LAST_REQUEST,
     REQUEST_CONNECTION_WINDOW_BYTES, REQUEST_STREAMS_MAX, REQUEST_WINDOW_BYTES, SEND_BUFFER_BYTES, SHARE_AGE,
     SHARE_REQUESTS,
 };
@@ -54,7 +54,6 @@ pub async fn one(tunnel: impl Stream, call: Arc<Call>, core: Arc<Core>) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
-        .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .auto_date_header(false)
         .serve_connection(TokioIo::new(tunnel), service)

@@ -146,6 +146,11 @@ pub(crate) async fn tunnelled(ip: &str, certificate: Arc<WorkloadCertificate>, b
 
 /// Reads something and closes without an answer.
 pub(crate) async fn closing(address: &str) -> (u16, Hits) {
+    saying(address, String::new()).await
+}
+
+/// Reads something, says this and closes.
+pub(crate) async fn saying(address: &str, answer: String) -> (u16, Hits) {
     let (listener, address) = bind(address).await;
     let hits = Hits::default();
     let seen = hits.clone();
@@ -154,6 +159,7 @@ pub(crate) async fn closing(address: &str) -> (u16, Hits) {
             let (mut stream, _) = listener.accept().await.unwrap();
             seen.hit();
             let _read = stream.read(&mut [0; 4096]).await;
+            let _gone = stream.write_all(answer.as_bytes()).await;
         }
     })
     .detach();

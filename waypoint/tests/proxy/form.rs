@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
+use waypoint::limits::HEADERS_MAX;
 
 use crate::endpoint;
 use crate::world::World;
@@ -81,4 +82,22 @@ async fn a_request_with_both_lengths_hides_no_second_one() {
     let text = String::from_utf8_lossy(&text).into_owned();
     assert_eq!(text.matches("HTTP/1.1 ").count(), 1, "{text}");
     assert!(!text.contains("/hidden") && hits.count() <= 1, "{text}");
+}
+
+#[tokio::test]
+async fn heads_have_so_many_fields_and_no_more() {
+    let fields = |count: usize| (0..count).map(|number| format!("x-{number}: 1\r\n")).collect::<String>();
+    let ask = async |asked: usize, answered: usize| {
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{}\r\n", fields(answered - 1));
+        let (port, _) = endpoint::saying("127.77.2.9:0", answer).await;
+        let mesh = format!(
+            "pod server ns=shop sa=server ip=127.77.2.9 plain\n\
+             service web ns=shop vip=10.1.0.1 80->{port} pods=server waypoint=wp\n"
+        );
+        let request = format!("GET / HTTP/1.1\r\nhost: web\r\n{}\r\n", fields(asked - 1));
+        status(&World::new(&mesh).await, request.as_bytes()).await
+    };
+    assert_eq!(ask(HEADERS_MAX, HEADERS_MAX).await, 200);
+    assert_eq!(ask(HEADERS_MAX + 1, 1).await, 431);
+    assert_eq!(ask(1, HEADERS_MAX + 1).await, 502);
 }

@@ -37,7 +37,7 @@ use super::proxy_protocol::Ends;
 use crate::body::Outgoing;
 use crate::budget::Permit;
 use crate::limits::{
-    CONNECT_DEADLINE, HEAD_BYTES_MAX, HEADERS_MAX, HTTP2_PING, RESPONSE_CONNECTION_WINDOW_BYTES, RESPONSE_WINDOW_BYTES,
+    CONNECT_DEADLINE, HEAD_BYTES_MAX, HTTP2_PING, RESPONSE_CONNECTION_WINDOW_BYTES, RESPONSE_WINDOW_BYTES,
     SEND_BUFFER_BYTES, SETTINGS_WAIT,
 };
 use kept::{Entry, Idle, Life, Shared, Stream};
@@ -130,11 +130,7 @@ impl Upstream {
             }
         };
         let io = self.endpoint(way).await.map_err(TryFailure::from)?;
-        let begun = http1::Builder::new()
-            .max_headers(HEADERS_MAX)
-            .max_buf_size(HEAD_BYTES_MAX)
-            .handshake(TokioIo::new(io))
-            .await;
+        let begun = http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(TokioIo::new(io)).await;
         let (sender, connection) = begun.map_err(|error| no_http(&error))?;
         task::spawn("upstream connection", async move {
             let end = connection.with_upgrades().await;
