@@ -3,12 +3,13 @@
 use super::Way;
 use std::net::SocketAddr;
 
-/// One route to one server, without TLS, on two threads.
-pub fn http(port: u16, to: SocketAddr) -> String {
+/// One route to one server, without TLS, on two threads; in HTTP/2 on both sides, or in HTTP/1.1.
+pub fn http(port: u16, to: SocketAddr, http2: bool) -> String {
+    let spoken = if http2 { " proto h2" } else { "" };
     format!(
         "{COMMON}  mode http\n  http-reuse always\n\
-         frontend front\n  bind *:{port}\n  default_backend back\n\
-         backend back\n  server one {to}\n"
+         frontend front\n  bind *:{port}{spoken}\n  default_backend back\n\
+         backend back\n  server one {to}{spoken}\n"
     )
 }
 

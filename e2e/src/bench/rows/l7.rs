@@ -49,8 +49,8 @@ impl Started {
         Self::start(rig, &envoy::argv(path), AT_ENVOY, &[path])
     }
 
-    fn haproxy(rig: &mut Rig, to: SocketAddr) -> Result<Self> {
-        let path = rig.write("haproxy.cfg", &haproxy::http(AT_HAPROXY, to))?;
+    fn haproxy(rig: &mut Rig, to: SocketAddr, http2: bool) -> Result<Self> {
+        let path = rig.write("haproxy.cfg", &haproxy::http(AT_HAPROXY, to, http2))?;
         let path = path.to_str().context("a path that is no text")?;
         Self::start(rig, &["haproxy", "-db", "-f", path], AT_HAPROXY, &["haproxy", path])
     }
@@ -98,7 +98,7 @@ pub(super) fn http(rig: &mut Rig) -> Result<Vec<Figure>> {
     let at = |port: u16| SocketAddr::new(near, port);
     let started = vec![
         Started::envoy(rig, server, false)?,
-        Started::haproxy(rig, server)?,
+        Started::haproxy(rig, server, false)?,
         Started::nginx(rig, server)?,
         Started::ours(rig, AT_OURS, server, &[])?,
     ];
@@ -167,8 +167,12 @@ pub(super) fn grpc(rig: &mut Rig) -> Result<Vec<Figure>> {
     let backend = rig.serve("plain/server", &argv, AT_GRPC)?;
     let server: SocketAddr = (rig.address("plain/server")?, AT_GRPC).into();
     let near = rig.address(POD)?;
-    let started =
-        vec![Started::envoy(rig, server, true)?, Started::ours(rig, AT_OURS, server, &["--http2", "--routes", "1"])?];
+    let at = |port: u16| SocketAddr::new(near, port);
+    let started = vec![
+        Started::envoy(rig, server, true)?,
+        Started::haproxy(rig, server, true)?,
+        Started::ours(rig, AT_OURS, server, &["--http2", "--routes", "1"])?,
+    ];
     let call = |to: SocketAddr| -> Measure<'static> {
         let message = message.clone();
         Box::new(move |rig: &Rig| {
@@ -179,8 +183,9 @@ pub(super) fn grpc(rig: &mut Rig) -> Result<Vec<Figure>> {
     };
     let contenders = [
         Contender { who: PLAIN, proxies: Vec::new(), measure: call(server) },
-        Contender { who: ENVOY, proxies: started[0].processes.clone(), measure: call(SocketAddr::new(near, AT_ENVOY)) },
-        Contender { who: OURS, proxies: started[1].processes.clone(), measure: call(SocketAddr::new(near, AT_OURS)) },
+        Contender { who: ENVOY, proxies: started[0].processes.clone(), measure: call(at(AT_ENVOY)) },
+        Contender { who: HAPROXY, proxies: started[1].processes.clone(), measure: call(at(AT_HAPROXY)) },
+        Contender { who: OURS, proxies: started[2].processes.clone(), measure: call(at(AT_OURS)) },
     ];
     let targets = [at_least(1.5, ENVOY)];
     let figures = rig.rounds(&[("gRPC, unary", Unit::PerSecond, &targets)], &contenders)?;
