@@ -12,6 +12,7 @@ pub fn of(row: &str) -> Option<&'static str> {
         "slow-readers" => include_str!("notes/slow-readers.md"),
         "waypoint-http" => include_str!("notes/waypoint-http.md"),
         "waypoint-tunnels" => include_str!("notes/waypoint-tunnels.md"),
+        "waypoint-routes" => include_str!("notes/waypoint-routes.md"),
         "waypoint-grpc" => include_str!("notes/waypoint-grpc.md"),
         "churn" => include_str!("notes/churn.md"),
         "view" => include_str!("notes/view.md"),
