@@ -27,14 +27,13 @@ impl Hints {
 
     /// Takes a field, and says whether it is one of these.
     pub(crate) fn take(&mut self, name: &[u8], value: &[u8]) -> bool {
-        const NAMES: [&str; 4] = [BAGGAGE, FORWARDED, TRACEPARENT, FORWARDED_NETWORK];
-        let Some(name) = NAMES.into_iter().find(|known| known.as_bytes() == name) else { return false };
-        let text = text(value);
-        match name {
-            BAGGAGE => text.into_iter().for_each(|text| self.baggage.take(text)),
-            FORWARDED => drop(self.forwarded.get_or_insert_with(|| text.and_then(Forwarded::parse))),
-            TRACEPARENT => drop(self.traceparent.get_or_insert_with(|| text.and_then(TraceParent::parse))),
-            _ => drop(self.network.get_or_insert_with(|| text.and_then(network))),
+        let text = || text(value);
+        match std::str::from_utf8(name) {
+            Ok(BAGGAGE) => text().into_iter().for_each(|text| self.baggage.take(text)),
+            Ok(FORWARDED) => drop(self.forwarded.get_or_insert_with(|| text().and_then(Forwarded::parse))),
+            Ok(TRACEPARENT) => drop(self.traceparent.get_or_insert_with(|| text().and_then(TraceParent::parse))),
+            Ok(FORWARDED_NETWORK) => drop(self.network.get_or_insert_with(|| text().and_then(network))),
+            _ => return false,
         }
         true
     }
