@@ -16,7 +16,7 @@ use crate::endpoint;
 use crate::world::{World, request};
 
 /// `web` with one endpoint at this address.
-fn web(ip: &str, port: u16) -> String {
+pub(crate) fn web(ip: &str, port: u16) -> String {
     format!(
         "pod server ns=shop sa=server ip={ip} plain\nservice web ns=shop vip=10.1.0.1 80->{port} pods=server waypoint=wp\n"
     )

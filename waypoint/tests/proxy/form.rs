@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use waypoint::limits::HEADERS_MAX;
 
+use crate::cases::web;
 use crate::endpoint;
 use crate::world::World;
 
@@ -23,10 +24,7 @@ async fn status(world: &World, sent: &[u8]) -> u16 {
 #[tokio::test]
 async fn requests_that_could_be_read_in_two_ways_are_refused() {
     let (port, hits) = endpoint::echo("127.77.2.1:0").await;
-    let world = World::new(&format!(
-        "pod server ns=shop sa=server ip=127.77.2.1 plain\nservice web ns=shop vip=10.1.0.1 80->{port} pods=server waypoint=wp\n"
-    ))
-    .await;
+    let world = World::new(&web("127.77.2.1", port)).await;
     let refused: &[&[u8]] = &[
         b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx",
         b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +1\r\n\r\nx",
@@ -90,12 +88,8 @@ async fn heads_have_so_many_fields_and_no_more() {
     let ask = async |asked: usize, answered: usize| {
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{}\r\n", fields(answered - 1));
         let (port, _) = endpoint::saying("127.77.2.9:0", answer).await;
-        let mesh = format!(
-            "pod server ns=shop sa=server ip=127.77.2.9 plain\n\
-             service web ns=shop vip=10.1.0.1 80->{port} pods=server waypoint=wp\n"
-        );
         let request = format!("GET / HTTP/1.1\r\nhost: web\r\n{}\r\n", fields(asked - 1));
-        status(&World::new(&mesh).await, request.as_bytes()).await
+        status(&World::new(&web("127.77.2.9", port)).await, request.as_bytes()).await
     };
     assert_eq!(ask(HEADERS_MAX, HEADERS_MAX).await, 200);
     assert_eq!(ask(HEADERS_MAX + 1, 1).await, 431);

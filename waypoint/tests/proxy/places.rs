@@ -6,7 +6,7 @@ use std::time::Duration;
 use chassis::task;
 use mesh::route::Traffic;
 use mesh::route::traffic::{Balance, HttpVersion, Pool};
-use tokio::task::yield_now;
+use testkit::api_server::until;
 use tokio::time::timeout;
 use waypoint::upstream::cluster::Cluster;
 
@@ -40,15 +40,6 @@ async fn narrow(version: HttpVersion, ips: &[&str]) -> (Arc<World>, Vec<Hits>) {
 async fn status(world: &World, core: usize, path: &str) -> u16 {
     let answer = timeout(SOON, world.ask_core(core, request("GET", path, ""))).await;
     answer.expect("an answer").status().as_u16()
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let holds = async {
-        while !holds() {
-            yield_now().await;
-        }
-    };
-    timeout(SOON, holds).await.unwrap_or_else(|_| panic!("{what}"));
 }
 
 fn cluster(world: &World) -> Arc<Cluster> {
